@@ -1,0 +1,51 @@
+"""The records that travel between the parts. No behaviour beyond what their fields imply."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Architecture = tuple[int, ...]
+"""A point of a search space: one small integer a gene."""
+
+Status = Literal["ok", "failed"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one architecture costs to run on one input."""
+
+    params: int
+    macs: int  # multiply-accumulates of one forward pass
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one architecture did on one episode; a failure is a record too, with its traceback."""
+
+    architecture: Architecture
+    space: str
+    generation: int
+    weights_version: int
+    split: str
+    task: str
+    episode: int  # index in the stream of `seed` and `split`
+    seed: int
+    params: int
+    macs: int
+    seconds: float
+    status: Status
+    accuracy: float | None = None  # fraction of the query set, None when failed
+    loss: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture of the population with its mean accuracy on a generation's common episodes."""
+
+    architecture: Architecture
+    accuracy: float
+    cost: Cost
+
+
+Metrics = Mapping[str, float]

@@ -1,0 +1,110 @@
+"""Makes the parts that a configuration names, in the driver and, from the same recipe, in every worker."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from metanas.api import Architecture
+from metanas.config import RunConfig
+from metanas.errors import MetanasError
+from metanas.executor import Executor, InProcess, RayActors
+from metanas.learner import Learner
+from metanas.seeding import stream, torch_stream
+from metanas.spaces.cells import Cells
+from metanas.spaces.conv4 import Conv4
+from metanas.spaces.space import Family, Space
+from metanas.spaces.stages import Stages
+from metanas.supernet import SuperNet
+from metanas.worker import Sampler, Worker
+# EPF
+from tasks.episodes import Episode, EpisodeSampler
+from tasks.pool import Pool, load_pool
+
+SUPERNET = "supernet"
+CONV4 = "conv-4"
+RANDOM = "random architecture"
+NETWORKS = (SUPERNET, CONV4, RANDOM)
+FOLDERS = "episode folders"
+
+
+def make_space(config: RunConfig) -> Space:
+    """The search space; a wrong option is named."""
+    channels = config.image.channels
+    try:
+        if config.space.name == "cells":
+            options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.space.options.items()}
+            return Cells(channels=channels, **options)
+        options = {"widths": tuple(tuple(w) for w in config.space.options["widths"])} if config.space.options else {}
+        return Stages(channels=channels, size=config.image.size, **options)
+    except (TypeError, KeyError) as error:
+        raise MetanasError(f"space.options of the space '{config.space.name}': {error}; see docs/spaces.md.") from error
+
+
+def make_family(config: RunConfig, network: str) -> Family:
+    """What a named network is an architecture of."""
+    return Conv4(config.image.channels) if network == CONV4 else make_space(config)
+
+
+def random_architecture(config: RunConfig) -> Architecture:
+    """The baseline's architecture, a function of the seed."""
+    return make_space(config).sample(stream(config.seed, RANDOM))
+
+
+def make_learner(config: RunConfig, network: str = SUPERNET) -> Learner:
+    """A network with freshly drawn weights, a function of the seed."""
+    family = make_family(config, network)
+    shared = family.initial_weights(torch_stream(config.seed, "weights", network))
+    meta = Learner.initial_meta(shared, config.inner)
+    return Learner(SuperNet(family, shared), meta, config.inner, config.precision)
+
+
+def make_pool(config: RunConfig, data: Path | None, download: bool = False) -> Pool:
+    """The task pool of the configuration."""
+    spec = config.pool if isinstance(config.pool, dict) else Path(config.pool)
+    return load_pool(spec, config.image, data=data, hold_out=config.hold_out, download=download)
+
+
+def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
+    """Episodes for training, validation and every named test."""
+    samplers: dict[str, Sampler] = {
+        "train": EpisodeSampler(pool.train, config.train, config.seed, "train", pool.weights)
+    }
+    if pool.validation:
+        samplers["validation"] = EpisodeSampler(pool.validation, config.validation, config.seed, "validation")
+    if pool.test:
+        for test in config.test:
+            samplers[test.name] = EpisodeSampler(pool.test, test.draw, config.seed, f"test {test.name}")
+    return samplers
+
+
+@dataclass(frozen=True)
+class FixedEpisodes:
+    """Episodes that others made, by index."""
+
+    episodes: tuple[Episode, ...]
+    seed: int = 0
+
+    def episode(self, index: int) -> Episode:
+        return self.episodes[index]
+
+
+@dataclass(frozen=True)
+class WorkerRecipe:
+    """Picklable: makes the same worker in any process."""
+
+    config: RunConfig
+    data: Path | None = None
+    episodes: Path | None = None  # episode folders, in place of the pool
+
+    def __call__(self) -> Worker:
+        samplers: dict[str, Sampler]
+        if self.episodes is not None:
+            samplers = {FOLDERS: FixedEpisodes(tuple(folder_episodes(self.episodes, self.config.image)))}
+        else:
+            samplers = make_samplers(self.config, make_pool(self.config, self.data))
+        return Worker({name: make_learner(self.config, name) for name in NETWORKS}, samplers)
+
+
+def make_executor(recipe: WorkerRecipe) -> Executor:
+    """Ray actors, or this process when the configuration asks for no workers."""
+    workers = recipe.config.workers
+    return RayActors(recipe, workers) if workers else InProcess(recipe)

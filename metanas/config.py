@@ -1,0 +1,112 @@
+"""A run's configuration: one YAML file, unknown keys refused, `--set a.b=c` on top."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from metanas.errors import MetanasError
+from metanas.learner import Inner, Precision
+from metanas.search import Budget, SearchSettings
+from metanas.transfer import Adaptation
+from tasks.episodes import EpisodeSpec
+from tasks.task import ImageForm
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpaceConfig(_Section):
+    """The search space by name, and the arguments of its class."""
+
+    name: Literal["stages", "cells"] = "stages"
+    options: dict[str, Any] = {}
+
+
+class PredictorConfig(_Section):
+    """The predictor prunes while its rank correlation on unseen evaluations is at least `floor`."""
+
+    floor: float = 0.2
+
+
+class TestConfig(_Section):
+    """A named set of test episodes."""
+
+    name: str
+    episodes: PositiveInt = 100
+    draw: EpisodeSpec
+
+
+class RunConfig(_Section):
+    """Everything that a run depends on beside the data itself."""
+
+    name: str
+    seed: int = 0
+    pool: dict[str, Any] | str  # a pool, or the path of its YAML file
+    hold_out: str | None = None
+    image: ImageForm = ImageForm()
+    train: EpisodeSpec
+    validation: EpisodeSpec
+    test: list[TestConfig] = Field(min_length=1)
+    space: SpaceConfig = SpaceConfig()
+    inner: Inner = Inner()
+    search: SearchSettings = SearchSettings()
+    predictor: PredictorConfig = PredictorConfig()
+    budget: Budget = Budget()
+    adaptation: Adaptation = Adaptation()
+    workers: int = Field(default=2, ge=0)  # Ray actors; 0 runs in this process
+    precision: Precision = "float32"
+
+
+def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
+    """Reads a YAML file and lays `settings` ("budget.minutes=15") over it. Raises MetanasError."""
+    if not path.is_file():
+        raise MetanasError(f"there is no configuration '{path}'; give the path of a YAML file such as configs/demo.yaml.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, dict):
+        raise MetanasError(f"'{path}' holds no keys; a configuration starts from one of those in configs/.")
+    for setting in settings:
+        _set(content, setting)
+    config = parse_config(content, str(path))
+    if isinstance(config.pool, str):
+        pool = Path(config.pool)
+        config = config.model_copy(update={"pool": str(pool if pool.is_absolute() else path.parent.absolute() / pool)})
+    return config
+
+
+def parse_config(content: Mapping[str, Any], source: str) -> RunConfig:
+    """Validates a mapping; the first mistake becomes one sentence with the key's name."""
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise MetanasError(f"{source}: key '{key}': {first['msg']}; got {first['input']!r}.") from error
+
+
+def as_yaml(config: RunConfig) -> str:
+    """The whole configuration, defaults included."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _set(content: dict[str, Any], setting: str) -> None:
+    key, found, value = setting.partition("=")
+    if not found:
+        raise MetanasError(f"--set {setting}: expected KEY=VALUE, such as --set budget.minutes=15.")
+    *path, last = key.split(".")
+    section: Any = content
+    for part in path:
+        section = section[int(part)] if isinstance(section, list) and part.isdigit() else section.setdefault(part, {})
+        if not isinstance(section, dict | list):
+            raise MetanasError(f"--set {setting}: '{part}' holds a value, not a section; see the keys in the file.")
+    parsed = yaml.safe_load(value)
+    if isinstance(section, list):
+        section[int(last)] = parsed
+    else:
+        section[last] = parsed

@@ -1,0 +1,332 @@
+"""The main loop: weights and architectures evolve together (AT-NAS, Rong et al. 2021; CARS, Yang et al. 2020).
+
+Warm-up trains the default network's weights, widening brings in uniformly random paths, and then every
+generation trains the weights on architectures drawn from the population, breeds offspring, lets the predictor screen
+them, measures all on common meta-validation episodes and selects by accuracy and cost. What is drawn at random is a
+function of the seed and a counter, so a run resumes by counting.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from metanas.api import Architecture, Candidate, Cost, Evaluation
+from metanas.errors import MetanasError
+from metanas.seeding import stream
+from metanas.spaces.space import Space
+from metanas.training import MetaTrainer
+from metanas.worker import EvaluationJob
+from predictors.screening import Screen
+
+CHUNK = 20
+"""Steps between two looks at the clock, and two lines of the log."""
+CHECKPOINT = 200
+"""Steps between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to search: by steps, or by the minutes of the whole search.
+
+    With `minutes` set, the steps are ignored but for the number of generations; those that were done are in the run's
+    `repeat.yaml`. Warm-up and widening take their shares of the minutes, the generations the rest in equal parts.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    minutes: float | None = None
+    warmup_steps: int = 200
+    widening_steps: int = 100
+    generation_steps: tuple[int, ...] = (100, 100, 100, 100)
+    warmup_share: float = 0.35
+    widening_share: float = 0.15
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of every phase: warm-up, widening, then the generations."""
+        return (self.warmup_steps, self.widening_steps, *self.generation_steps)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Where every phase ends, as a fraction of the minutes."""
+        count = len(self.generation_steps)
+        begun = self.warmup_share + self.widening_share
+        return (self.warmup_share, begun, *(begun + (1 - begun) * (g + 1) / count for g in range(count)))
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Training and population.
+
+    `rate` is the outer learning rate of warm-up; it falls by a cosine staircase over the phases. `default_share` of the
+    training tasks run the default network, which keeps the dense shared weights good (after the sandwich rule, Yu et
+    al. 2019); `explore` of the others run uniformly random paths, the rest members of the population.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    rate: float = 5e-3
+    tasks_per_step: int = 2
+    population: int = 12
+    offspring: int = 12
+    proposals: int = 36  # offspring bred for the predictor to screen
+    episodes: int = 16  # common meta-validation episodes of a generation
+    finalists: int = 4
+    final_episodes: int = 60
+    default_share: float = 0.34
+    explore: float = 0.2
+
+
+class Strategy(Protocol):
+    """Ask and tell."""
+
+    @property
+    def population(self) -> tuple[Candidate, ...]: ...
+
+    def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]: ...
+
+    def tell(self, candidates: Sequence[Candidate]) -> None:
+        """The generation's measurements, those of the old population among them."""
+
+
+@dataclass
+class Progress:
+    """How far a search is: what a resumed run needs beside weights, store and population."""
+
+    phase: int = 0
+    step: int = 0  # within the phase
+    finished: list[int] = field(default_factory=list)  # the steps of the finished phases
+    episodes: int = 0  # training episodes drawn so far
+    seconds: float = 0.0
+    fitness_seconds: float = 0.0  # for one evaluation of one episode, last measured
+
+
+class Listener(Protocol):
+    """Where the search writes what happens."""
+
+    def event(self, event: str, **record: Any) -> None: ...
+
+    def record(self, evaluations: Sequence[Evaluation]) -> None: ...
+
+    def checkpoint(self, progress: Progress) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The last population, its finalists measured on more episodes, and the one chosen."""
+
+    population: tuple[Candidate, ...]
+    finalists: tuple[Candidate, ...]
+    chosen: Architecture
+
+
+def observations(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[tuple[Architecture, float]]:
+    """Per generation and architecture, its mean accuracy less that of `anchor` on the same episodes.
+
+    Episodes and weights differ between generations; the difference to one architecture that every generation measures
+    can be compared. In the order of the generations.
+    """
+    found: dict[int, dict[Architecture, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for evaluation in evaluations:
+        if evaluation.accuracy is not None:
+            found[evaluation.generation][evaluation.architecture].append(evaluation.accuracy)
+    return [
+        (architecture, float(np.mean(accuracies) - np.mean(measured[anchor])))
+        for _, measured in sorted(found.items())
+        if anchor in measured
+        for architecture, accuracies in measured.items()
+    ]
+
+
+def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
+    """The outer learning rate; constant within a phase, so that a run by steps repeats a run by minutes exactly."""
+    share = max(0, phase - 1) / (len(budget.generation_steps) + 1)
+    return settings.rate * 0.5 * (1 + float(np.cos(np.pi * share)))
+
+
+class Search:
+    """One run of the loop; `run` continues from `progress`."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        space: Space,
+        trainer: MetaTrainer,
+        strategy: Strategy,
+        screen: Screen,
+        features: Callable[[Sequence[Architecture]], np.ndarray],
+        cost: Callable[[Architecture], Cost],
+        inner_steps: int,
+        budget: Budget,
+        settings: SearchSettings,
+        listener: Listener,
+        progress: Progress,
+    ) -> None:
+        self.seed, self.space, self.trainer = seed, space, trainer
+        self.strategy, self.screen, self.features, self.cost = strategy, screen, features, cost
+        self.inner_steps, self.budget, self.settings = inner_steps, budget, settings
+        self.listener, self.progress = listener, progress
+        self._started = time.monotonic() - progress.seconds
+
+    def run(self) -> Outcome:
+        """The whole loop, then the choice among the finalists."""
+        while self.progress.phase < len(self.budget.steps):
+            self._train()
+            if self.progress.phase:
+                self._generation(self.progress.phase - 1)
+            self.progress.finished.append(self.progress.step)
+            self.progress.phase, self.progress.step = self.progress.phase + 1, 0
+            self._checkpoint()
+        return self._choose()
+
+    def _train(self) -> None:
+        """The outer steps of the present phase, or what is left of them."""
+        progress, planned = self.progress, self.budget.steps[self.progress.phase]
+        started = time.monotonic()
+        while not self._phase_over(planned):
+            results = []
+            for _ in range(CHUNK if self.budget.minutes else min(CHUNK, planned - progress.step)):
+                results.append(self.trainer.step(self._draw(), progress.episodes, self._rate()))
+                progress.step += 1
+                progress.episodes += self.settings.tasks_per_step
+            loss, accuracy = np.mean(results, axis=0)
+            phase = ("warmup", "widening", "generation")[min(progress.phase, 2)]
+            self._event("steps", phase=phase, generation=max(0, progress.phase - 1), step=sum(progress.finished)
+                        + progress.step, loss=float(loss), accuracy=float(accuracy))
+            if progress.step % CHECKPOINT < CHUNK and not self._phase_over(planned):
+                self._checkpoint()
+        self._event("phase", phase="weights", duration=time.monotonic() - started)
+
+    def _phase_over(self, planned: int) -> bool:
+        if self.budget.minutes is None:
+            return self.progress.step >= planned
+        phase, settings = self.progress.phase, self.settings
+        evaluations = 0
+        if phase > 1:
+            evaluations += (settings.population + settings.offspring + 1) * settings.episodes
+        if phase == len(self.budget.steps) - 1:
+            evaluations += settings.finalists * settings.final_episodes
+        end = self.budget.ends[phase] * self.budget.minutes * 60 - evaluations * self.progress.fitness_seconds
+        # One chunk at least, so that every generation learns something.
+        return self.progress.step > 0 and self._seconds() >= end
+
+    def _draw(self) -> list[Architecture]:
+        """The architectures of the next step, one for each of its tasks."""
+        rng = stream(self.seed, "architectures", self.progress.episodes)
+        return [self._draw_one(rng) for _ in range(self.settings.tasks_per_step)]
+
+    def _draw_one(self, rng: np.random.Generator) -> Architecture:
+        default, explore = rng.random() < self.settings.default_share, rng.random() < self.settings.explore
+        if self.progress.phase == 0 or default:
+            return self.space.default
+        population = self.strategy.population
+        if self.progress.phase == 1 or explore:
+            return self.space.sample(rng)
+        return population[int(rng.integers(len(population)))].architecture
+
+    def _rate(self) -> float:
+        return outer_rate(self.settings, self.budget, self.progress.phase)
+
+    def _generation(self, generation: int) -> None:
+        """Offspring, screening, common evaluation and selection; generation 0 is the first population."""
+        started = time.monotonic()
+        rng = stream(self.seed, "offspring", generation)
+        if generation == 0:
+            members, fresh = [], self.strategy.ask(self.settings.population, rng)
+        else:
+            members = [member.architecture for member in self.strategy.population]
+            proposals = self.strategy.ask(self.settings.proposals, rng)
+            kept = self.screen.choose(self.features(proposals), self.settings.offspring) if proposals else []
+            fresh = [proposals[i] for i in kept]
+        asked = list(dict.fromkeys([self.space.default, *members, *fresh]))
+        predicted = self.screen.predict(self.features(asked))
+        first = generation * self.settings.episodes
+        evaluations = self._evaluate(asked, range(first, first + self.settings.episodes), generation)
+        candidates = self._candidates(evaluations)
+        seen = observations(evaluations, self.space.default)
+        self.screen.update(self.features([a for a, _ in seen]), np.array([target for _, target in seen]))
+        self.strategy.tell(candidates)
+        self._event("phase", phase="fitness", duration=time.monotonic() - started)
+        pairs = [] if predicted is None else [
+            [float(predicted[asked.index(a)]), target] for a, target in seen if a in set(fresh)
+        ]
+        self._event(
+            "generation",
+            generation=generation,
+            best=max(c.accuracy for c in candidates),
+            population=[as_row(c) for c in self.strategy.population],
+            predictor=self.screen.report(),
+            predicted=pairs,
+        )
+
+    def _evaluate(self, architectures: Sequence[Architecture], episodes: range, generation: int) -> list[Evaluation]:
+        """Every architecture on the same episodes, into the store."""
+        started = time.monotonic()
+        jobs = [
+            EvaluationJob(self.trainer.network, a, self.cost(a), "validation", tuple(episodes), self.inner_steps,
+                          generation, self.trainer.version)
+            for a in architectures
+        ]
+        evaluations = [e for rows in self.trainer.executor.run(jobs) for e in rows]
+        self.listener.record(evaluations)
+        self.progress.fitness_seconds = (time.monotonic() - started) / max(1, len(evaluations))
+        return evaluations
+
+    def _candidates(self, evaluations: Sequence[Evaluation]) -> list[Candidate]:
+        """Mean accuracies of the architectures none of whose evaluations failed."""
+        rows: dict[Architecture, list[Evaluation]] = defaultdict(list)
+        for evaluation in evaluations:
+            rows[evaluation.architecture].append(evaluation)
+        found = []
+        for architecture, own in rows.items():
+            accuracies = [e.accuracy for e in own if e.accuracy is not None]
+            if len(accuracies) == len(own):
+                found.append(Candidate(architecture, float(np.mean(accuracies)), self.cost(architecture)))
+        if not found:
+            raise MetanasError(
+                "every architecture of this generation failed; the first error in the store is: "
+                f"{(evaluations[0].error or '').strip().splitlines()[-1]}"
+            )
+        return found
+
+    def _choose(self) -> Outcome:
+        """The most accurate members and the default network once more, on more and fresh episodes."""
+        generation = len(self.budget.generation_steps) + 1
+        ranked = sorted(self.strategy.population, key=lambda c: -c.accuracy)[: self.settings.finalists]
+        asked = list(dict.fromkeys([*(c.architecture for c in ranked), self.space.default]))
+        first = generation * self.settings.episodes
+        finalists = self._candidates(
+            self._evaluate(asked, range(first, first + self.settings.final_episodes), generation)
+        )
+        best = max(finalists, key=lambda c: (c.accuracy, -c.cost.macs))
+        self._checkpoint()
+        return Outcome(self.strategy.population, tuple(finalists), best.architecture)
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def _event(self, event: str, **record: Any) -> None:
+        if self.budget.minutes is None:
+            done = (sum(self.progress.finished) + self.progress.step) / max(1, sum(self.budget.steps))
+        else:
+            done = self._seconds() / (60 * self.budget.minutes)
+        self.listener.event(event, seconds=self._seconds(), done=min(1.0, done), **record)
+
+    def _checkpoint(self) -> None:
+        self.progress.seconds = self._seconds()
+        self.listener.checkpoint(self.progress)
+
+
+def as_row(candidate: Candidate) -> dict[str, Any]:
+    """A candidate as the log and the run's files hold it."""
+    return {
+        "architecture": list(candidate.architecture),
+        "accuracy": candidate.accuracy,
+        "params": candidate.cost.params,
+        "macs": candidate.cost.macs,
+    }

@@ -1,0 +1,231 @@
+"""The cell space: a normal and a reduction cell, searched; how they are stacked is a setting.
+
+An architecture lists, for the normal cell and then for the reduction cell, five genes a node: state, operation,
+state, operation, combination (Zoph et al. 2018, section 3). States 0 and 1 are the outputs of the cell before the
+previous one and of the previous one, state 2 + i is node i. Genes do not restrict one another: a uniform architecture
+is uniform genes, and the size is a product. Weights are shared by cell position, node, state and operation, as in
+ENAS and DARTS.
+
+What a node computes is a set of paths: two equal paths count once, and a path that carries nothing (operation "none",
+or from a node without paths) does not count at all, neither as a use of its state. So two architectures compute the
+same network exactly when their graphs of such nodes are isomorphic, which is what `canonical` decides.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metanas.api import Architecture
+from metanas.errors import MetanasError
+from metanas.spaces.cell_network import CellGraph, CellNetwork, NodeGraph
+from metanas.spaces.drawing import Arrow, Drawing, chain, layered, svg
+from metanas.spaces.ops import DARTS, OPERATIONS
+from metanas.spaces.space import Index
+
+KINDS = ("normal", "reduction")
+GENES = ("first state", "first operation", "second state", "second operation", "combination")
+COMBINATIONS = ("sum", "concat")
+
+
+class Cells:
+    """Normal and reduction cells of `nodes` nodes, stacked `stack` times before, between and after the `reductions`.
+
+    `width` channels at the start, twice as many after each reduction. `combine` lists the ways in which a node may
+    combine its two paths: the search chooses where there are two.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        nodes: int = 4,
+        width: int = 16,
+        stack: int = 1,
+        reductions: int = 2,
+        operations: Sequence[str] = DARTS,
+        combine: Sequence[str] = ("sum",),
+    ) -> None:
+        counts = {"channels": channels, "nodes": nodes, "width": width, "stack": stack, "reductions": reductions}
+        for key, count in counts.items():
+            if count < 1:
+                raise MetanasError(f"Cells: {key} must be at least 1, but is {count}.")
+        for key, names, known in (("operations", operations, OPERATIONS), ("combine", combine, COMBINATIONS)):
+            if not names or len(set(names)) < len(names) or not set(names) <= set(known):
+                raise MetanasError(
+                    f"Cells: {key} must be different names out of {', '.join(known)}, but is {list(names)}."
+                )
+        self.name = "cells"
+        self.channels, self.nodes, self.width, self.stack, self.reductions = channels, nodes, width, stack, reductions
+        self.operations, self.combine = tuple(operations), tuple(combine)
+        one_cell = [
+            choices
+            for node in range(nodes)
+            for choices in (node + 2, len(operations), node + 2, len(operations), len(combine))
+        ]
+        self.choices = tuple(one_cell * len(KINDS))
+
+    @property
+    def default(self) -> Architecture:
+        """A residual chain: each node a convolution of the state before it plus the state before that."""
+        names = self.operations
+        main = next((names.index(name) for name in ("conv_3x3", "sep_conv_3x3") if name in names), len(names) - 1)
+        side = names.index("skip_connect") if "skip_connect" in names else main
+        return tuple(gene for node in range(self.nodes) for gene in (node, side, node + 1, main, 0)) * len(KINDS)
+
+    def size(self) -> int:
+        return prod(self.choices)
+
+    def check(self, architecture: Architecture) -> None:
+        if len(architecture) != len(self.choices):
+            raise MetanasError(
+                f"An architecture of this cell space has {len(self.choices)} genes, but {architecture} "
+                f"has {len(architecture)}."
+            )
+        for position, (gene, choices) in enumerate(zip(architecture, self.choices, strict=True)):
+            if not isinstance(gene, int) or not 0 <= gene < choices:
+                kind, node = divmod(position // len(GENES), self.nodes)
+                raise MetanasError(
+                    f"Gene {position} ({GENES[position % len(GENES)]} of node {node} of the {KINDS[kind]} cell) must "
+                    f"be a whole number from 0 to {choices - 1}, but is {gene!r}."
+                )
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        return tuple(int(gene) for gene in rng.integers(self.choices))
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """Another state, operation or combination in one place, as in AmoebaNet (Real et al. 2019)."""
+        position = int(rng.choice([i for i, choices in enumerate(self.choices) if choices > 1]))
+        value = int(rng.integers(self.choices[position] - 1))
+        value += value >= architecture[position]
+        return (*architecture[:position], value, *architecture[position + 1 :])
+
+    def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+        """Whole nodes, each from either parent."""
+        parents = rng.integers(2, size=len(a) // len(GENES)).repeat(len(GENES))
+        return tuple(pair[parent] for pair, parent in zip(zip(a, b, strict=True), parents, strict=True))
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The least architecture, gene by gene, with its nodes reordered, and nodes that compute nothing at the end."""
+        return tuple(gene for graph in self.graphs(architecture).values() for gene in self._least_genes(graph))
+
+    def _least_genes(self, graph: CellGraph) -> Architecture:
+        # Every way of numbering the nodes that is least so far; only nodes with the same paths can tie.
+        numberings: list[tuple[dict[int, int], Architecture]] = [({0: 0, 1: 1}, ())]
+        for number in range(2, 2 + len(graph.nodes)):
+            longer = [
+                (numbers | {state: number}, genes + self._node_genes(node, numbers))
+                for numbers, genes in numberings
+                for state, node in graph.nodes.items()
+                if state not in numbers and all(source in numbers for source, _ in node.paths)
+            ]
+            least = min(genes for _, genes in longer)
+            numberings = [numbering for numbering in longer if numbering[1] == least]
+        empty = self.nodes - len(graph.nodes)  # above 0 only where "none" is among the operations
+        nothing = (0, self.operations.index("none")) * 2 + (0,) if empty else ()
+        return numberings[0][1] + nothing * empty
+
+    def _node_genes(self, node: NodeGraph, numbers: Mapping[int, int]) -> Architecture:
+        paths = sorted((numbers[state], self.operations.index(operation)) for state, operation in node.paths)
+        return (*paths[0], *paths[-1], self.combine.index(node.combine))
+
+    def encode(self, architecture: Architecture) -> np.ndarray:
+        return np.concatenate([np.eye(choices)[gene] for gene, choices in zip(architecture, self.choices, strict=True)])
+
+    def graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
+        """What each kind of cell computes."""
+        self.check(architecture)
+        half = len(architecture) // 2
+        return {"normal": self._graph(architecture[:half]), "reduction": self._graph(architecture[half:])}
+
+    def _graph(self, genes: Architecture) -> CellGraph:
+        states, nodes = {0, 1}, {}
+        for node in range(self.nodes):
+            a, f, b, g, combination = genes[node * len(GENES) : (node + 1) * len(GENES)]
+            paths = {(a, f), (b, g)}
+            live = sorted(path for path in paths if path[0] in states and self.operations[path[1]] != "none")
+            if live:
+                states.add(node + 2)
+                named = tuple((state, self.operations[operation]) for state, operation in live)
+                nodes[node + 2] = NodeGraph(named, self.combine[combination])
+        used = {state for node in nodes.values() for state, _ in node.paths}
+        return CellGraph(nodes, tuple(sorted(states - used)))
+
+    def _network(self, normal: CellGraph, reduction: CellGraph) -> CellNetwork:
+        return CellNetwork(self.channels, self.width, self.stack, self.reductions, normal, reduction)
+
+    def build(self, architecture: Architecture) -> CellNetwork:
+        return self._network(**self.graphs(architecture))
+
+    def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """He initialisation for convolutions, ones and zeros for normalisations."""
+        operations = [name for name in self.operations if name != "none"]
+        combine = "concat" if "concat" in self.combine else "sum"
+        everything = CellGraph(
+            {
+                state: NodeGraph(tuple((source, name) for source in range(state) for name in operations), combine)
+                for state in range(2, self.nodes + 2)
+            },
+            outputs=tuple(range(self.nodes + 2)),
+        )
+        with torch.device("meta"):
+            shapes = {name: weight.shape for name, weight in self._network(everything, everything).named_parameters()}
+        return {name: _initial(name, shape, generator) for name, shape in shapes.items()}
+
+    def slices(self, architecture: Architecture) -> Mapping[str, Index]:
+        """Every weight whole: those of an architecture are a part of the names."""
+        return _slices(self, architecture)
+
+    def describe(self, architecture: Architecture) -> str:
+        cells = []
+        for kind, graph in self.graphs(architecture).items():
+            nodes = []
+            for state, node in graph.nodes.items():
+                paths = ", ".join(f"{name} {_state(source)}" for source, name in node.paths)
+                nodes.append(f"{_state(state)}={node.combine}({paths})")
+            output = "out=" + "+".join(map(_state, graph.outputs))
+            cells.append(f"{kind}: {'; '.join([*nodes, output])}")
+        return " | ".join(cells)
+
+    def draw(self, architecture: Architecture) -> str:
+        return svg(chain("Network", list(self._chain())), *self._draw_cells(architecture))
+
+    def _chain(self) -> Iterator[tuple[str, str]]:
+        yield "input", f"{self.channels} channel{'s' if self.channels > 1 else ''}"
+        yield "3x3 convolution", f"{self.width} channels"
+        times = f"x {self.stack}, " if self.stack > 1 else ""
+        for level in range(self.reductions + 1):
+            if level:
+                yield "reduction cell", f"{self.width << level} channels, half the size"
+            yield "normal cell", f"{times}{self.width << level} channels"
+        yield "mean over the image", f"{self.width << self.reductions} features"
+
+    def _draw_cells(self, architecture: Architecture) -> Iterator[Drawing]:
+        for kind, graph in self.graphs(architecture).items():
+            boxes = {0: "cell before the previous", 1: "previous cell"}
+            arrows = []
+            for state, node in graph.nodes.items():
+                boxes[state] = f"{node.combine} {_state(state)}"
+                arrows += [Arrow(source, state, name) for source, name in node.paths]
+            output = self.nodes + 2
+            boxes[output] = "output" if len(graph.outputs) == 1 else "concat, output"
+            arrows += [Arrow(state, output) for state in graph.outputs]
+            yield layered(f"{kind.capitalize()} cell", boxes, arrows)
+
+
+@lru_cache(maxsize=4096)
+def _slices(space: Cells, architecture: Architecture) -> Mapping[str, Index]:
+    with torch.device("meta"):
+        return {name: () for name, _ in space.build(architecture).named_parameters()}
+
+
+def _state(state: int) -> str:
+    return f"h{state}" if state < 2 else f"n{state - 2}"
+
+
+def _initial(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    if len(shape) == 4:
+        return torch.empty(shape).normal_(0, (2 / prod(shape[1:])) ** 0.5, generator=generator)
+    return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)

@@ -1,0 +1,58 @@
+"""Conv-4, the network that few-shot papers compare with (Vinyals et al. 2016, section 4.1): a family of one."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from metanas.api import Architecture
+from metanas.spaces.norm import SupportNorm
+from metanas.spaces.space import Features, Index
+
+WIDTH = 64
+
+
+class Conv4Network(Features):
+    """Four times 3x3 convolution to 64 channels, normalisation, ReLU and 2x2 max pooling; the last map flattened."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inputs = [channels, WIDTH, WIDTH, WIDTH]
+        self.convs = nn.ModuleList(nn.Conv2d(i, WIDTH, 3, padding=1) for i in inputs)
+        self.norms = nn.ModuleList(SupportNorm(WIDTH) for _ in inputs)
+
+    def forward(self, inputs: Tensor, reference: int) -> Tensor:
+        x = inputs
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = nn.functional.max_pool2d(torch.relu(norm(conv(x), reference)), 2)
+        return x.flatten(1)
+
+
+class Conv4:
+    """The family whose only member is Conv-4."""
+
+    name = "conv-4"
+    default: Architecture = ()
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+
+    def build(self, architecture: Architecture) -> Features:
+        return Conv4Network(self.channels)
+
+    def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
+        with torch.device("meta"):
+            network = self.build(self.default)
+        weights = {}
+        for name, parameter in network.named_parameters():
+            if parameter.ndim == 4:
+                deviation = (2 / parameter[0].numel()) ** 0.5
+                weights[name] = torch.empty(parameter.shape).normal_(0, deviation, generator=generator)
+            else:
+                start = torch.ones if name.startswith("norms") and name.endswith("weight") else torch.zeros
+                weights[name] = start(parameter.shape)
+        return weights
+
+    def slices(self, architecture: Architecture) -> Mapping[str, Index]:
+        with torch.device("meta"):
+            return {name: () for name, _ in self.build(architecture).named_parameters()}

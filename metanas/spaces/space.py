@@ -1,0 +1,81 @@
+"""What every search space can do.
+
+A space names its weights once. `initial_weights` makes the shared set of the SuperNet; `slices` says which
+part of it an architecture uses; `build` makes the plain module of that architecture, whose parameters carry
+the same names and the shapes of those slices. So the SuperNet runs an architecture by running its plain
+module on views of the shared weights, and nothing is computed twice or differently.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metanas.api import Architecture
+
+Index = tuple[slice, ...]
+"""Where a weight of an architecture lies in the shared weight of the same name; () takes all of it."""
+
+
+class Features(nn.Module):
+    """A feature extractor: `forward(inputs, reference)` maps (N, C, H, W) to (N, D).
+
+    Batch statistics, where a normalisation uses them, come from the first `reference` rows alone: the support
+    set. So the features of a query sample do not depend on the other query samples.
+    """
+
+    def forward(self, inputs: Tensor, reference: int) -> Tensor:
+        raise NotImplementedError
+
+
+class Family(Protocol):
+    """Architectures that share one set of weights: all that a SuperNet needs to know."""
+
+    name: str
+    channels: int  # of the input images
+
+    @property
+    def default(self) -> Architecture:
+        """A sound hand-made architecture: the first to be warmed up."""
+
+    def build(self, architecture: Architecture) -> Features:
+        """The plain module; its parameters hold whatever PyTorch puts there."""
+
+    def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """The shared weights, freshly drawn."""
+
+    def slices(self, architecture: Architecture) -> Mapping[str, Index]:
+        """For every parameter of `build(architecture)`, where it lies in the shared weight of that name."""
+
+
+class Space(Family, Protocol):
+    """A finite family that can be searched."""
+
+    def size(self) -> int:
+        """The exact number of architectures (of tuples that `check` accepts)."""
+
+    def check(self, architecture: Architecture) -> None:
+        """Raises MetanasError that names the gene when the tuple is no architecture of this space."""
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """One architecture, each with the same probability."""
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        """A copy in which one gene, or the genes that hang together, took another value. Never the same tuple."""
+
+    def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+        """A child that takes each gene, or the genes that hang together, from one of its parents."""
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """The representative of all architectures that compute the same network."""
+
+    def encode(self, architecture: Architecture) -> np.ndarray:
+        """(E,) float features for a predictor: one-hot genes."""
+
+    def describe(self, architecture: Architecture) -> str:
+        """One line a person can read."""
+
+    def draw(self, architecture: Architecture) -> str:
+        """The network (and its cells) as one self-contained <svg> element."""

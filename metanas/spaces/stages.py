@@ -1,0 +1,253 @@
+"""Elastic stages: the default space, made for small budgets.
+
+Four stages, each halving the resolution, with elastic kernel, width, depth, pooling, normalisation and
+attention. Weights are shared densely (once-for-all, Cai et al. 2020, section 3.3): a 3x3 kernel is the centre of
+the 5x5 one, a narrow stage is the first channels of the wide one, and depth and attention are residuals that
+start as the identity, so a path that was never trained begins where the trained one stands.
+
+Pooling comes before normalisation: with max pooling the result is that of the usual order but for the
+statistics, at a quarter of the memory traffic.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metanas.api import Architecture
+from metanas.errors import MetanasError
+from metanas.spaces.drawing import draw_chain
+from metanas.spaces.norm import SampleNorm, SupportNorm
+from metanas.spaces.ops import drop_path
+from metanas.spaces.space import Features, Index
+
+KERNELS = (3, 5)
+DEPTHS = (0, 1, 2)  # residual blocks after the stage's first convolution
+POOLINGS = ("max", "average")
+NORMS = ("support", "sample")
+ATTENTIONS = ("none", "squeeze")
+READOUTS = ("grid", "average")  # the last map flattened, or averaged over its positions
+GENES = ("kernel", "width", "depth", "pooling", "normalisation", "attention")
+SQUEEZED = 8  # hidden units of squeeze-and-excitation
+
+
+class Attention(nn.Module):
+    """Squeeze-and-excitation (Hu et al. 2018), as a gate that starts at one."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels, SQUEEZED)
+        self.excite = nn.Linear(SQUEEZED, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = 2 * torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
+        return x * gate[:, :, None, None]
+
+
+class Block(nn.Module):
+    """Convolution and normalisation, with the stage's pooling between them when it is the stage's first."""
+
+    def __init__(self, inputs: int, width: int, kernel: int, norm: str, pooling: str | None) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, width, kernel, padding=kernel // 2, bias=False)
+        self.norm = SupportNorm(width) if norm == "support" else SampleNorm(width)
+        self.pooling = pooling
+
+    def forward(self, x: Tensor, reference: int) -> Tensor:
+        x = self.conv(x)
+        if self.pooling == "max":
+            x = nn.functional.max_pool2d(x, 2)
+        elif self.pooling == "average":
+            x = nn.functional.avg_pool2d(x, 2)
+        normalised: Tensor = self.norm(x, reference)
+        return normalised
+
+
+class Stage(nn.Module):
+    """One convolution that halves the resolution, then `depth` residual blocks, then attention."""
+
+    def __init__(self, inputs: int, kernel: int, width: int, depth: int, pooling: str, norm: str, gate: str) -> None:
+        super().__init__()
+        self.first = Block(inputs, width, kernel, norm, pooling)
+        self.blocks = nn.ModuleList(Block(width, width, kernel, norm, None) for _ in range(depth))
+        self.attention = Attention(width) if gate == "squeeze" else None
+
+    def forward(self, x: Tensor, reference: int, drop: float, generator: torch.Generator | None) -> Tensor:
+        x = torch.relu(self.first(x, reference))  # (N, width, H / 2, W / 2)
+        for block in self.blocks:
+            x = torch.relu(x + drop_path(block(x, reference), drop, generator))
+        return x if self.attention is None else self.attention(x)
+
+
+class StagesNetwork(Features):
+    """The plain network of one architecture. `drop_path` is the probability of dropping a residual block."""
+
+    def __init__(self, stages: list[Stage], readout: str) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.readout = readout
+        self.drop_path = 0.0
+        self.generator: torch.Generator | None = None
+
+    def forward(self, inputs: Tensor, reference: int) -> Tensor:
+        x = inputs
+        for stage in self.stages:
+            x = stage(x, reference, self.drop_path, self.generator)
+        return x.flatten(1) if self.readout == "grid" else x.mean((2, 3))  # (N, D)
+
+
+class Stages:
+    """The space of elastic stages for images (channels, size, size).
+
+    `widths` lists the choices of every stage, narrow first. Six genes a stage, in the order of `GENES`, then the
+    readout.
+    """
+
+    name = "stages"
+
+    def __init__(
+        self,
+        channels: int = 1,
+        size: int = 28,
+        widths: tuple[tuple[int, ...], ...] = ((32, 48, 64), (48, 64, 96), (48, 64, 96), (64, 96, 128)),
+    ) -> None:
+        if size < 2 ** len(widths):
+            raise MetanasError(
+                f"space.stages: {len(widths)} stages halve an image {len(widths)} times, so image.size must be at "
+                f"least {2 ** len(widths)}, but it is {size}; give larger images or fewer widths."
+            )
+        self.channels = channels
+        self.widths = widths
+        self.one_position = size // 2 ** len(widths) == 1
+        per_stage = [(KERNELS, w, DEPTHS, POOLINGS, NORMS, ATTENTIONS) for w in widths]
+        self.choices: list[tuple[object, ...]] = [c for stage in per_stage for c in stage] + [READOUTS]
+
+    @property
+    def default(self) -> Architecture:
+        """Conv-4 with middle widths, max pooling and statistics of the support set."""
+        return (0, 1, 0, 0, 0, 0) * len(self.widths) + (0,)
+
+    def size(self) -> int:
+        return math.prod(len(choices) for choices in self.choices)
+
+    def check(self, architecture: Architecture) -> None:
+        if len(architecture) != len(self.choices):
+            raise MetanasError(
+                f"an architecture of the space 'stages' has {len(self.choices)} genes, but {architecture} has "
+                f"{len(architecture)}; take one from this run's population."
+            )
+        for gene, (value, choices) in enumerate(zip(architecture, self.choices, strict=True)):
+            if not 0 <= value < len(choices):
+                raise MetanasError(
+                    f"gene {gene} ({self._gene_name(gene)}) of {architecture} must lie in 0..{len(choices) - 1}, but "
+                    f"is {value}; take an architecture from this run's population."
+                )
+
+    def _gene_name(self, gene: int) -> str:
+        stage, kind = divmod(gene, len(GENES))
+        return f"stage {stage + 1} {GENES[kind]}" if stage < len(self.widths) else "readout"
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        return tuple(int(rng.integers(len(choices))) for choices in self.choices)
+
+    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        gene = int(rng.integers(len(self.choices)))
+        other = int(rng.integers(len(self.choices[gene]) - 1))
+        value = other + (other >= architecture[gene])
+        return (*architecture[:gene], value, *architecture[gene + 1 :])
+
+    def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+        from_a = rng.random(len(a)) < 0.5
+        return tuple(x if first else y for x, y, first in zip(a, b, from_a, strict=True))
+
+    def canonical(self, architecture: Architecture) -> Architecture:
+        """On a last map of one position both readouts are the same."""
+        return (*architecture[:-1], 0) if self.one_position else architecture
+
+    def encode(self, architecture: Architecture) -> np.ndarray:
+        canonical = self.canonical(architecture)
+        return np.concatenate([np.eye(len(c))[v] for v, c in zip(canonical, self.choices, strict=True)])
+
+    def describe(self, architecture: Architecture) -> str:
+        stages, readout = self._decode(architecture)
+        return " | ".join(_stage_text(*stage) for stage in stages) + f" | {readout}"
+
+    def draw(self, architecture: Architecture) -> str:
+        stages, readout = self._decode(architecture)
+        return draw_chain([["input"], *(_stage_lines(*stage) for stage in stages), [readout, "readout"]])
+
+    def build(self, architecture: Architecture) -> Features:
+        self.check(architecture)
+        stages, readout = self._decode(architecture)
+        modules, inputs = [], self.channels
+        for stage in stages:
+            modules.append(Stage(inputs, *stage))
+            inputs = stage[1]
+        return StagesNetwork(modules, readout)
+
+    def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
+        with torch.device("meta"):
+            largest = self.build(self._largest())
+        weights = {}
+        for name, parameter in largest.named_parameters():
+            if name.endswith("conv.weight"):
+                # Kaiming over the centre that a 3x3 kernel uses; the rim starts at zero and grows from there.
+                weight = torch.zeros(parameter.shape)
+                rim = (parameter.shape[-1] - KERNELS[0]) // 2
+                deviation = math.sqrt(2 / (parameter.shape[1] * KERNELS[0] ** 2))
+                centre = weight[:, :, rim : rim + KERNELS[0], rim : rim + KERNELS[0]]
+                centre.normal_(0, deviation, generator=generator)
+            elif name.endswith("squeeze.weight"):
+                weight = torch.empty(parameter.shape).normal_(0, parameter.shape[1] ** -0.5, generator=generator)
+            elif name.endswith("norm.weight") and ".blocks." not in name:
+                weight = torch.ones(parameter.shape)
+            else:
+                weight = torch.zeros(parameter.shape)
+            weights[name] = weight
+        return weights
+
+    def slices(self, architecture: Architecture) -> Mapping[str, Index]:
+        return _slices(self, architecture)
+
+    def _largest(self) -> Architecture:
+        largest = [len(choices) - 1 for choices in self.choices]
+        return tuple(largest)
+
+    def _decode(self, architecture: Architecture) -> tuple[list[tuple[int, int, int, str, str, str]], str]:
+        values = [choices[gene] for gene, choices in zip(architecture, self.choices, strict=True)]
+        genes = len(GENES)
+        stages = [tuple(values[i * genes : (i + 1) * genes]) for i in range(len(self.widths))]
+        return stages, str(values[-1])  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=4096)
+def _slices(space: Stages, architecture: Architecture) -> Mapping[str, Index]:
+    with torch.device("meta"):
+        network, largest = space.build(architecture), space.build(space._largest())
+    whole = dict(largest.named_parameters())
+    indices: dict[str, Index] = {}
+    for name, parameter in network.named_parameters():
+        index = [slice(0, n) for n in parameter.shape]
+        if parameter.ndim == 4:
+            rim = (whole[name].shape[-1] - parameter.shape[-1]) // 2
+            index[2:] = [slice(rim, rim + parameter.shape[-1])] * 2
+        indices[name] = tuple(index)
+    return indices
+
+
+def _stage_text(kernel: int, width: int, depth: int, pooling: str, norm: str, gate: str) -> str:
+    return f"{kernel}x{kernel} {width}" + (f" +{depth}" if depth else "") + f" {pooling}/{norm}" + (
+        " attention" if gate != "none" else ""
+    )
+
+
+def _stage_lines(kernel: int, width: int, depth: int, pooling: str, norm: str, gate: str) -> list[str]:
+    lines = [f"{kernel}x{kernel} conv, {width}", f"{pooling} pool, {norm} norm"]
+    if depth:
+        lines.append(f"+ {depth} residual")
+    if gate != "none":
+        lines.append("+ attention")
+    return lines

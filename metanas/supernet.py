@@ -1,0 +1,49 @@
+"""Every architecture of a space, on one set of weights.
+
+The SuperNet holds no network of its own. An architecture runs as its plain module (`space.build`) on views of
+the shared weights (`space.slices`), so running one costs what that one costs, and `extract` cannot differ.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from metanas.api import Architecture
+from metanas.spaces.space import Family, Features
+
+Weights = dict[str, Tensor]
+
+
+class SuperNet:
+    """A space and its shared weights, a dictionary that the caller may replace entry by entry but not reshape."""
+
+    def __init__(self, space: Family, weights: Weights) -> None:
+        self.space = space
+        self.shared = weights
+        self.network = lru_cache(maxsize=256)(self._network)
+
+    def _network(self, architecture: Architecture) -> Features:
+        return self.space.build(architecture).requires_grad_(False)
+
+    def weights(self, architecture: Architecture) -> Weights:
+        """Views of the shared weights that `architecture` uses, under the names of its plain module."""
+        return {name: self.shared[name][index] for name, index in self.space.slices(architecture).items()}
+
+    def features(
+        self, architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor, reference: int
+    ) -> Tensor:
+        """Features (N, D) of inputs (N, C, H, W) with `weights` in place of the shared ones (fast weights)."""
+        output: Tensor = functional_call(self.network(architecture), dict(weights), (inputs, reference))
+        return output
+
+    def extract(self, architecture: Architecture) -> Features:
+        """A plain module with its own copy of the weights; its outputs equal the SuperNet's."""
+        network = self.space.build(architecture)
+        weights = self.weights(architecture)
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                parameter.copy_(weights[name])
+        return network

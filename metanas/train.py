@@ -1,0 +1,129 @@
+"""`metanas train`: the whole search, into a run's folder."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metanas.api import Architecture
+from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_learner, make_pool, make_samplers, make_space
+from metanas.config import RunConfig, as_yaml
+from metanas.cost import cost
+from metanas.errors import MetanasError
+from metanas.run import RunFolder, RunListener, save_arrays, write_text
+from metanas.search import Outcome, Progress, Search, as_row, observations, outer_rate
+from metanas.spaces.space import Space
+from metanas.store import Store
+from metanas.strategies.evolution import Evolution
+from metanas.training import MetaTrainer
+from metanas.worker import pack
+from predictors.features import architecture_features
+from predictors.screening import Screen
+
+Show = Callable[[dict[str, Any]], None]
+
+
+def train(config: RunConfig, out: Path, data: Path | None = None, resume: bool = False, download: bool = False,
+          show: Show = lambda event: None) -> RunFolder:
+    """Searches as `config` says and leaves the meta-network in `out`.
+
+    `show` is told every event of the log. With `resume` an interrupted run goes on from its last checkpoint, to the
+    result that it would have reached; a finished one is left as it is. Raises MetanasError before anything is written
+    when pool, space or folder are not as they should be.
+    """
+    pool = make_pool(config, data, download)
+    if not pool.validation:
+        raise MetanasError(
+            f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
+            "some under splits.validation."
+        )
+    make_samplers(config, pool)  # says what is short before anything starts
+    folder = RunFolder(out)
+    folder.begin(config, resume)
+    if (out / "population.json").exists():
+        return folder
+    with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:
+        learner = make_learner(config)
+        trainer = MetaTrainer(SUPERNET, learner, executor)
+        space = make_space(config)
+        strategy = Evolution(space, config.search.population)
+        screen = Screen(config.predictor.floor, config.seed)
+        features = Features(space, config.image.size)
+        progress = _restore(folder, store, space, trainer, strategy, screen, features)
+        search = Search(
+            seed=config.seed,
+            space=space,
+            trainer=trainer,
+            strategy=strategy,
+            screen=screen,
+            features=features,
+            cost=features.cost,
+            inner_steps=config.inner.steps,
+            budget=config.budget,
+            settings=config.search,
+            listener=RunListener(
+                folder, store, lambda p: folder.save_checkpoint(p, trainer.state(), strategy.state()), show
+            ),
+            progress=progress,
+        )
+        outcome = search.run()
+        _finish(folder, config, outcome, progress, trainer)
+    return folder
+
+
+class Features:
+    """Architectures -> what the predictor sees of them, (n, d)."""
+
+    def __init__(self, space: Space, size: int) -> None:
+        self.space, self.size = space, size
+
+    def cost(self, architecture: Architecture) -> Any:
+        return cost(self.space, architecture, self.size)
+
+    def __call__(self, architectures: Sequence[Architecture]) -> np.ndarray:
+        costs = [self.cost(a) for a in architectures]
+        return architecture_features(
+            np.stack([self.space.encode(a) for a in architectures]),
+            np.log([[c.params, c.macs] for c in costs]),
+        )
+
+
+def _restore(folder: RunFolder, store: Store, space: Space, trainer: MetaTrainer, strategy: Evolution, screen: Screen,
+             features: Features) -> Progress:
+    """Puts everything where the last checkpoint left it; the beginning when there is none."""
+    run = folder.path.name
+    found = folder.load_checkpoint()
+    if found is None:
+        store.discard_from(run, 0)
+        return Progress()
+    progress, state, population = found
+    # What a generation had written before its checkpoint is measured again.
+    store.discard_from(run, max(0, progress.phase - 1))
+    trainer.restore(state)
+    strategy.restore(population)
+    kept = store.evaluations(run=run)
+    for generation in sorted({e.generation for e in kept}):
+        seen = observations([e for e in kept if e.generation == generation], space.default)
+        screen.update(features([a for a, _ in seen]), np.array([target for _, target in seen]))
+    return progress
+
+
+def _finish(folder: RunFolder, config: RunConfig, outcome: Outcome, progress: Progress, trainer: MetaTrainer) -> None:
+    save_arrays(folder.path / "weights.safetensors", pack(trainer.learner))
+    warmup, widening, *generations = progress.finished
+    steps = {"minutes": None, "warmup_steps": warmup, "widening_steps": widening, "generation_steps": generations}
+    budget = config.model_dump(mode="json")["budget"] | steps
+    repeat = config.model_dump(mode="json") | {"budget": budget}
+    write_text(folder.path / "repeat.yaml", as_yaml(RunConfig.model_validate(repeat)))
+    rates = [(count, outer_rate(config.search, config.budget, phase)) for phase, count in enumerate(progress.finished)]
+    folder.write_json("steps.json", {**steps, "rates": rates, "seconds": progress.seconds})
+    folder.write_json(
+        "population.json",
+        {
+            "space": trainer.learner.supernet.space.name,
+            "chosen": list(outcome.chosen),
+            "population": [as_row(c) for c in outcome.population],
+            "finalists": [as_row(c) for c in outcome.finalists],
+        },
+    )

@@ -1,0 +1,131 @@
+"""What runs on one worker: jobs over episodes, with the networks and samplers that it holds.
+
+A job names an architecture and episodes by index; the worker draws the episodes itself, so data loading runs in
+parallel and only weights, gradients and results travel.
+"""
+
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from metanas.api import Architecture, Cost, Evaluation
+from metanas.learner import EpisodeData, Learner
+
+State = dict[str, np.ndarray]
+"""Shared weights under "net." and meta-parameters under "meta.", as arrays that travel between processes."""
+
+
+class NamedEpisode(EpisodeData, Protocol):
+    """An episode that knows the name of its task."""
+
+    @property
+    def task(self) -> str: ...
+
+
+class Sampler(Protocol):
+    """Episodes by index: a pure function of its seed and name."""
+
+    seed: int
+
+    def episode(self, index: int) -> NamedEpisode: ...
+
+
+def pack(learner: Learner) -> State:
+    """The learner's state for another process."""
+    shared = {"net." + n: w.detach().numpy() for n, w in learner.supernet.shared.items()}
+    return shared | {"meta." + n: w.detach().numpy() for n, w in learner.meta.items()}
+
+
+class Worker:
+    """Networks by name ("supernet", a baseline's) and samplers by split ("train", "validation", a test's name)."""
+
+    def __init__(self, learners: Mapping[str, Learner], samplers: Mapping[str, Sampler]) -> None:
+        self.learners = dict(learners)
+        self.samplers = dict(samplers)
+
+    def load(self, network: str, state: State) -> None:
+        """Replaces the weights of one network."""
+        learner = self.learners[network]
+        for name, array in state.items():
+            kind, _, key = name.partition(".")
+            (learner.supernet.shared if kind == "net" else learner.meta)[key] = torch.tensor(array)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The meta-gradient of one episode, by the names of `State`; an architecture's slice of each weight."""
+
+    arrays: State
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class GradientJob:
+    """The meta-gradient of one architecture on one training episode."""
+
+    network: str
+    architecture: Architecture
+    episode: int
+
+    def run(self, worker: Worker) -> Gradient:
+        episode = worker.samplers["train"].episode(self.episode)
+        found, accuracy = worker.learners[self.network].gradient(self.architecture, episode)
+        arrays = {"net." + n: g.numpy() for n, g in found.weights.items()}
+        arrays |= {"meta." + n: g.numpy() for n, g in found.parameters.items()}
+        return Gradient(arrays, found.loss, accuracy)
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """The accuracy of one architecture on some episodes of a split, after `steps` inner steps; one record each.
+
+    Whatever goes wrong with an architecture becomes a record with its traceback: one bad network must not end a
+    search.
+    """
+
+    network: str
+    architecture: Architecture
+    cost: Cost
+    split: str
+    episodes: tuple[int, ...]
+    steps: int
+    generation: int
+    weights_version: int
+
+    def run(self, worker: Worker) -> list[Evaluation]:
+        return [self._evaluate(worker, index) for index in self.episodes]
+
+    def _evaluate(self, worker: Worker, index: int) -> Evaluation:
+        learner, sampler = worker.learners[self.network], worker.samplers[self.split]
+        accuracy: float | None = None
+        loss: float | None = None
+        error: str | None = None
+        episode = sampler.episode(index)
+        started = time.perf_counter()
+        try:
+            accuracy, loss = learner.evaluate(self.architecture, episode, self.steps)
+        except Exception:
+            error = traceback.format_exc()
+        return Evaluation(
+            architecture=self.architecture,
+            space=learner.supernet.space.name,
+            generation=self.generation,
+            weights_version=self.weights_version,
+            split=self.split,
+            task=episode.task,
+            episode=index,
+            seed=sampler.seed,
+            params=self.cost.params,
+            macs=self.cost.macs,
+            seconds=time.perf_counter() - started,
+            status="failed" if error else "ok",
+            accuracy=accuracy,
+            loss=loss,
+            error=error,
+        )

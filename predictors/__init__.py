@@ -1,0 +1,1 @@
+"""What an architecture will reach, learned from the evaluations in the store."""

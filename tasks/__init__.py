@@ -1,0 +1,1 @@
+"""Task pools, their sources, and the episodes drawn from them."""

@@ -1,0 +1,284 @@
+"""A pool: tasks from many sources, split into meta-train, meta-validation and meta-test.
+
+A pool is a YAML file, or the same mapping inside a run's config:
+
+    name: my-pool
+    sources:
+      - {name: signs, kind: gtsrb}
+      - {name: lines, kind: folder, path: my_lines, weight: 2}
+    splits: {by: class, fractions: {train: 0.8, validation: 0.2}, test: [lines/*]}
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, ValidationError, model_validator
+
+from metanas.errors import MetanasError
+from metanas.seeding import stream
+from tasks.sources import Where, load_source
+from tasks.task import ImageForm, Task
+
+SPLITS = ("train", "validation", "test")
+
+Assignment = dict[str, dict[str, tuple[str, ...]]]
+"""Split -> task -> the classes of that task that lie in the split."""
+
+
+class Source(BaseModel):
+    """One entry of `sources`; what else it takes depends on its kind (see the function of that kind)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+    kind: str
+    weight: PositiveFloat = 1.0
+
+
+class _Splits(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+
+class ByTask(_Splits):
+    """Whole tasks, by names or patterns such as `lines/*`."""
+
+    by: Literal["task"]
+    train: list[str]
+    validation: list[str] = []
+    test: list[str] = []
+
+
+class Fractions(_Splits):
+    """The share of each task's classes that goes to each split."""
+
+    train: NonNegativeFloat
+    validation: NonNegativeFloat = 0.0
+    test: NonNegativeFloat = 0.0
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Fractions":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"the fractions add up to {total:g}, expected 1")
+        return self
+
+
+class ByClass(_Splits):
+    """Each task's classes by seeded chance; tasks named under a split go there whole.
+
+    A family (alphabet, superclass) stays on one side unless `families_together` is false.
+    """
+
+    by: Literal["class"]
+    fractions: Fractions
+    seed: int = 0
+    families_together: bool = True
+    train: list[str] = []
+    validation: list[str] = []
+    test: list[str] = []
+
+
+class ByList(_Splits):
+    """For each split, tasks with their classes, `family:NAME` for all classes of a family, or `all`."""
+
+    by: Literal["list"]
+    train: dict[str, list[str] | Literal["all"]]
+    validation: dict[str, list[str] | Literal["all"]] = {}
+    test: dict[str, list[str] | Literal["all"]] = {}
+
+
+class PoolSpec(BaseModel):
+    """The schema of a pool file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    sources: list[Source] = Field(min_length=1)
+    splits: Annotated[ByTask | ByClass | ByList, Field(discriminator="by")]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The tasks of each split; a task that is split by class lies in several, with other classes in each.
+
+    `weights` says, for each task of `train`, how often episodes draw it: its source's weight, shared evenly among the
+    source's tasks, so that a source of twenty lines does not drown the others.
+    """
+
+    name: str
+    train: tuple[Task, ...]
+    validation: tuple[Task, ...]
+    test: tuple[Task, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def splits(self) -> dict[str, tuple[Task, ...]]:
+        """Name of the split -> its tasks."""
+        return {split: getattr(self, split) for split in SPLITS}
+
+
+def load_pool(
+    spec: Mapping[str, Any] | Path,
+    form: ImageForm,
+    data: Path | None = None,
+    base: Path | None = None,
+    hold_out: str | None = None,
+    download: bool = False,
+) -> Pool:
+    """The pool that a mapping or a YAML file describes; files of samples are not opened yet.
+
+    Paths are looked up below `base` (a file's own folder, else the working folder), then below `data` (METANAS_DATA
+    when not given). `hold_out` names a source: its tasks leave train and validation and are the whole of test.
+    Raises MetanasError for every mistake in the file or in what it names.
+    """
+    if isinstance(spec, Path):
+        base = base or spec.parent
+        spec = _read_yaml(spec)
+    parsed = _parse(spec)
+    if data is None and (named := os.environ.get("METANAS_DATA")):
+        data = Path(named)
+    where = Where(base, data, download)
+    by_source = {
+        source.name: load_source(source.kind, source.name, form, where, source.model_extra or {})
+        for source in parsed.sources
+    }
+    if hold_out is not None and hold_out not in by_source:
+        raise MetanasError(f"hold-out: the pool has no source '{hold_out}', it has {_listed(by_source)}.")
+    tasks = {task.name: task for loaded in by_source.values() for task in loaded}
+    held = [task.name for task in by_source.get(hold_out or "", [])]
+    assignment = _assign(parsed.splits, tasks, held)
+    _refuse_overlap(assignment)
+    weight = {
+        task.name: source.weight / len(by_source[source.name])
+        for source in parsed.sources
+        for task in by_source[source.name]
+    }
+    parts = {
+        split: tuple(_part(tasks[name], classes) for name, classes in named.items())
+        for split, named in assignment.items()
+    }
+    if held:
+        parts["test"] = tuple(tasks[name] for name in held)
+    if not parts["train"]:
+        raise MetanasError(f"Pool '{parsed.name}' has no task left to train on: name some under splits.train.")
+    return Pool(parsed.name, **parts, weights=tuple(weight[task.name] for task in parts["train"]))
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise MetanasError(f"The pool file '{path}' cannot be read ({error}).") from error
+    if not isinstance(content, Mapping):
+        raise MetanasError(f"The pool file '{path}' holds no keys, expected name, sources and splits.")
+    return content
+
+
+def _parse(spec: Mapping[str, Any]) -> PoolSpec:
+    try:
+        parsed = PoolSpec.model_validate(spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise MetanasError(f"The pool's key '{key}': {first['msg']}.") from error
+    names = [source.name for source in parsed.sources]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise MetanasError(f"Pool '{parsed.name}' has two sources '{min(twice)}': give each a name of its own.")
+    return parsed
+
+
+def _assign(splits: ByTask | ByClass | ByList, tasks: Mapping[str, Task], held: Sequence[str]) -> Assignment:
+    """What lies where, leaving out the tasks that are held out."""
+    if isinstance(splits, ByList):
+        assignment = {split: _listed_classes(split, getattr(splits, split), tasks) for split in SPLITS}
+    else:
+        named = {split: _matching(split, getattr(splits, split), tasks) for split in SPLITS}
+        assignment = {split: {name: tasks[name].classes for name in names} for split, names in named.items()}
+        if isinstance(splits, ByClass):
+            whole = {name for names in named.values() for name in names}
+            for name in sorted(set(tasks) - whole - set(held)):
+                for split, classes in _drawn_classes(tasks[name], splits).items():
+                    assignment[split][name] = classes
+    return {
+        split: {name: classes for name, classes in named.items() if name not in held}
+        for split, named in assignment.items()
+    }
+
+
+def _matching(split: str, patterns: Sequence[str], tasks: Mapping[str, Task]) -> list[str]:
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        matches = [name for name in tasks if name == pattern or fnmatchcase(name, pattern)]
+        if not matches:
+            raise MetanasError(f"splits.{split}: no task is called '{pattern}', the pool has {_listed(tasks)}.")
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def _listed_classes(
+    split: str, entries: Mapping[str, list[str] | Literal["all"]], tasks: Mapping[str, Task]
+) -> dict[str, tuple[str, ...]]:
+    chosen = {}
+    for name, wanted in entries.items():
+        if name not in tasks:
+            raise MetanasError(f"splits.{split}: no task is called '{name}', the pool has {_listed(tasks)}.")
+        task = tasks[name]
+        families = task.families or ("",) * len(task.classes)
+        members: dict[str, None] = {}
+        for entry in task.classes if wanted == "all" else wanted:
+            family = entry.removeprefix("family:") if entry.startswith("family:") else None
+            pairs = zip(task.classes, families, strict=True)
+            found = [label for label, home in pairs if (label == entry if family is None else home == family)]
+            if not found:
+                choices = _listed(task.classes if family is None else sorted(set(families)))
+                raise MetanasError(f"splits.{split}.{name}: '{entry}' is not known, expected one of {choices}.")
+            members.update(dict.fromkeys(found))
+        chosen[name] = tuple(members)
+    return chosen
+
+
+def _drawn_classes(task: Task, splits: ByClass) -> dict[str, tuple[str, ...]]:
+    """The classes of one task by chance: each unit goes where most classes are still wanted."""
+    together = task.families if task.families is not None and splits.families_together else task.classes
+    units: dict[str, list[str]] = {}
+    for label, unit in zip(task.classes, together, strict=True):
+        units.setdefault(unit, []).append(label)
+    wanted = np.array([getattr(splits.fractions, split) for split in SPLITS]) * len(task.classes)
+    drawn: dict[str, list[str]] = {split: [] for split in SPLITS}
+    for index in stream(splits.seed, "classes of", task.name).permutation(len(units)):
+        members = list(units.values())[index]
+        neediest = int(wanted.argmax())
+        drawn[SPLITS[neediest]] += members
+        wanted[neediest] -= len(members)
+    for split, classes in drawn.items():
+        if len(classes) == 1:
+            raise MetanasError(
+                f"splits: '{task.name}' has {len(task.classes)} classes, of which one alone would fall to {split}: "
+                f"name '{task.name}' whole under splits.train, validation or test, or change the fractions."
+            )
+    return {split: tuple(c for c in task.classes if c in set(classes)) for split, classes in drawn.items() if classes}
+
+
+def _refuse_overlap(assignment: Assignment) -> None:
+    for index, first in enumerate(SPLITS):
+        for second in SPLITS[index + 1 :]:
+            for name in assignment[first].keys() & assignment[second].keys():
+                if both := set(assignment[first][name]) & set(assignment[second][name]):
+                    raise MetanasError(
+                        f"splits: class '{min(both)}' of '{name}' lies in {first} and in {second}: take it out of one."
+                    )
+
+
+def _part(task: Task, classes: tuple[str, ...]) -> Task:
+    return task if classes == task.classes else task.only(classes)
+
+
+def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:20]) + (f" and {len(shown) - 20} more" if len(shown) > 20 else "")

@@ -1,0 +1,163 @@
+"""Folders of image files, or a zip of them: `class/file` is one task, `line/class/file` one task a line."""
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+from PIL import Image
+
+from metanas.errors import MetanasError
+from tasks.cache import CachedImages, open_image
+from tasks.sources import Where
+from tasks.task import ImageForm, Task
+
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm", ".pbm"))
+
+
+@lru_cache(maxsize=8)
+def _archive(root: Path, key: str, process: int) -> ZipFile:
+    """An open zip file: its directory is read once a process, not once an episode."""
+    return ZipFile(root)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files by their names below `root`, a folder or a zip file."""
+
+    at_once: ClassVar[bool] = False
+
+    root: Path
+    names: tuple[str, ...]
+    key: str
+    left_out: tuple[tuple[str, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return str(self.root / self.names[index])
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], Image.Image]]:
+        yield self._open_member if self.root.is_file() else self._open_file
+
+    def _open_file(self, index: int) -> Image.Image:
+        return open_image(self.root / self.names[index], self.name(index))
+
+    def _open_member(self, index: int) -> Image.Image:
+        try:
+            data = _archive(self.root, self.key, os.getpid()).read(self.names[index])
+        except (BadZipFile, OSError) as error:
+            raise MetanasError(f"'{self.name(index)}' cannot be unpacked ({error}): zip it again.") from error
+        return open_image(BytesIO(data), self.name(index))
+
+
+def files_in(root: Path) -> dict[str, str]:
+    """Every visible file below a folder or in a zip -> a stamp that changes with its content; sorted by name."""
+    stamps = _zip_stamps(root) if root.is_file() else _folder_stamps(root)
+    return {name: stamps[name] for name in sorted(stamps) if not _hidden(name)}
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _folder_stamps(root: Path) -> dict[str, str]:
+    stamps = {}
+    for folder, _, names in os.walk(root, followlinks=True):
+        for name in names:
+            path = Path(folder, name)
+            status = path.lstat() if not path.exists() else path.stat()  # a dangling link is for the check to report
+            stamps[path.relative_to(root).as_posix()] = f"{status.st_mtime_ns} {status.st_size}"
+    return stamps
+
+
+def _zip_stamps(root: Path) -> dict[str, str]:
+    try:
+        with ZipFile(root) as archive:
+            return {member.filename: str(member.CRC) for member in archive.infolist() if not member.is_dir()}
+    except BadZipFile as error:
+        raise MetanasError(f"'{root}' is not a zip file ({error}): make it again, or name a folder.") from error
+
+
+def image_files(
+    root: Path, stamps: Mapping[str, str], names: Sequence[str], left_out: Sequence[tuple[str, str]] = ()
+) -> ImageFiles:
+    """The files `names`, with a key over where they lie and over their stamps."""
+    digest = hashlib.sha256(str(root).encode())
+    for name in names:
+        digest.update(f"\0{name}\0{stamps[name]}".encode(errors="surrogateescape"))
+    return ImageFiles(root, tuple(names), digest.hexdigest(), tuple(left_out))
+
+
+def class_task(name: str, files: ImageFiles, form: ImageForm, groups: str | None, licence: str) -> Task:
+    """One task of files `.../class/file`; `groups` is a pattern as in `load`."""
+    folders = [PurePosixPath(file).parent.name for file in files.names]
+    classes, labels = np.unique(folders, return_inverse=True)
+    return Task(
+        name,
+        "image",
+        CachedImages(files, form),
+        labels,
+        tuple(classes.tolist()),
+        groups=None if groups is None else _groups(files, groups),
+        licence=licence,
+        origin=str(files.root),
+    )
+
+
+def _groups(files: ImageFiles, pattern: str) -> np.ndarray:
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise MetanasError(f"groups '{pattern}' is not a regular expression ({error}).") from error
+    found = [compiled.search(PurePosixPath(name).name) for name in files.names]
+    if None in found:
+        missed = files.name(found.index(None))
+        raise MetanasError(f"groups '{pattern}' does not match the file name of '{missed}': correct the pattern.")
+    return np.array([match[min(1, compiled.groups)] for match in found if match is not None])
+
+
+def load(
+    name: str, form: ImageForm, where: Where, path: Path, groups: str | None = None, licence: str = "unknown"
+) -> list[Task]:
+    """`path/class/file` as one task `name`, or `path/line/class/file` as tasks `name/line`.
+
+    `path` is a folder (torchvision's ImageFolder layout) or a zip file. `groups` is a regular expression on the file
+    name whose first bracket (or whole match) names the group: `^(board\\d+)_`. Files are opened when first read.
+    """
+    root = where.find(path)
+    stamps = files_in(root)
+    images = [file for file in stamps if PurePosixPath(file).suffix.lower() in SUFFIXES]
+    tops = {file.split("/")[0] for file in images}
+    outer = root.is_file() and len(tops) == 1 and all(file.count("/") > 1 for file in images)  # a folder zipped whole
+    depth = {file: file.count("/") - outer for file in images}
+    left_out = [(str(root / file), "it is no image file") for file in stamps if file not in depth]
+    left_out += [(str(root / file), "it lies in no class folder") for file in images if depth[file] == 0]
+    if root.is_dir():
+        left_out += [(folder, "it is an empty folder") for folder, below, files in os.walk(root) if not below + files]
+    by_depth = {level: [file for file in images if depth[file] == level] for level in set(depth.values()) - {0}}
+    if not by_depth:
+        raise MetanasError(f"'{root}' holds no images in class folders, expected {root.name}/CLASS/FILE.png.")
+    if len(by_depth) > 1 or max(by_depth) > 2:
+        examples = " and ".join(f"'{files[0]}'" for files in by_depth.values())
+        raise MetanasError(f"'{root}' holds {examples}, expected CLASS/FILE or LINE/CLASS/FILE throughout: move them.")
+    ((level, samples),) = by_depth.items()
+    if level == 1:
+        return [class_task(name, image_files(root, stamps, samples, left_out), form, groups, licence)]
+    lines: dict[str, list[str]] = {}
+    for file in samples:
+        lines.setdefault(file.split("/")[int(outer)], []).append(file)
+    return [
+        class_task(f"{name}/{line}", image_files(root, stamps, files, () if i else left_out), form, groups, licence)
+        for i, (line, files) in enumerate(lines.items())
+    ]

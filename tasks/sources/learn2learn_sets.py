@@ -1,0 +1,86 @@
+"""learn2learn's vision data sets and tasksets (Arnold et al. 2020) as tasks; the package is optional."""
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from inspect import signature
+from typing import Any, Literal
+
+import numpy as np
+
+from metanas.errors import MetanasError
+from tasks.cache import CachedImages
+from tasks.sources import Where
+from tasks.sources.torchvision_sets import dataset_images
+from tasks.task import ImageForm, Task
+
+Part = Literal["train", "validation", "test"]
+
+
+def load(
+    name: str,
+    form: ImageForm,
+    where: Where,
+    dataset: str | None = None,
+    taskset: str | None = None,
+    part: Part = "train",
+    options: dict[str, Any] | None = None,
+    invert: bool = False,
+    licence: str = "unknown",
+) -> list[Task]:
+    """One task with the classes of a learn2learn `dataset` (such as FullOmniglot, MiniImagenet, CIFARFS, FC100) or of
+    the `part` of a `taskset` (such as omniglot, mini-imagenet, cifarfs).
+
+    `options` go to the data set's class or to `get_tasksets`; a data set that is cut into parts takes `part` as its
+    mode, `invert` turns ink on paper into bright on dark. Episodes are drawn by our sampler, not by learn2learn's.
+    """
+    if (dataset is None) == (taskset is None):
+        raise MetanasError("expected either 'dataset' or 'taskset', one of the two.")
+    try:
+        import_module("learn2learn")
+    except ImportError as error:
+        raise MetanasError(
+            "needs the package learn2learn, which is not installed: run `make setup`, or install it as README.md says."
+        ) from error
+    root = where.download_folder("A learn2learn taskset") if taskset else where.data
+    if root is None:
+        raise MetanasError("needs a data folder: name it with --data or METANAS_DATA.")
+    given = options or {}
+    make: Callable[[], Any]
+    if taskset:
+        make = partial(_from_taskset, taskset, part, str(root), given)
+    else:
+        make = partial(_from_class, str(dataset), part, str(root), where.download, given)
+    images = make()
+    values = [images.indices_to_labels[index] for index in range(len(images))]
+    distinct, labels = np.unique(np.array(values), return_inverse=True)
+    title = f"learn2learn {dataset or taskset} {part} {sorted(given.items())}"
+    inputs = CachedImages(dataset_images(make, len(images), title, root), form, invert)
+    return [Task(name, "image", inputs, labels, tuple(map(str, distinct.tolist())), licence=licence, origin=title)]
+
+
+def _from_class(dataset: str, part: Part, root: str, download: bool, options: dict[str, Any]) -> Any:
+    """A MetaDataset: (image, label) pairs with `indices_to_labels`."""
+    l2l = import_module("learn2learn")
+    kind = getattr(l2l.vision.datasets, dataset, None)
+    if kind is None:
+        known = [key for key, value in vars(l2l.vision.datasets).items() if isinstance(value, type)]
+        raise MetanasError(f"learn2learn has no data set '{dataset}', expected one of {', '.join(sorted(known))}.")
+    arguments = {"mode": part, "download": download}
+    accepted = signature(kind.__init__).parameters
+    given = {key: value for key, value in arguments.items() if key in accepted} | options
+    try:
+        return l2l.data.MetaDataset(kind(root, **given))
+    except (OSError, RuntimeError, TypeError) as error:
+        raise MetanasError(f"learn2learn's {dataset} cannot be read from '{root}' ({error}).") from error
+
+
+def _from_taskset(taskset: str, part: Part, root: str, options: dict[str, Any]) -> Any:
+    """The MetaDataset behind a taskset; how the taskset itself would draw from it does not matter."""
+    l2l = import_module("learn2learn")
+    try:
+        sets = l2l.vision.benchmarks.get_tasksets(taskset, num_tasks=1, root=root, **options)
+    except (OSError, KeyError, RuntimeError, TypeError) as error:
+        known = ", ".join(l2l.vision.benchmarks.list_tasksets())
+        raise MetanasError(f"learn2learn's taskset '{taskset}' cannot be read ({error}); it knows {known}.") from error
+    return getattr(sets, part).dataset

@@ -1,0 +1,180 @@
+"""torchvision's data sets, in torchvision's own layout below the data folder or as single npz and zip files.
+
+`kind: folder` reads what torchvision calls ImageFolder; Omniglot has a module of its own.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from metanas.errors import MetanasError
+from tasks.cache import CachedImages, array_image
+from tasks.sources import Where, folder, npz
+from tasks.task import ImageForm, Task
+
+CIFAR_LICENCE = "research use (Krizhevsky 2009)"
+GTSRB_LICENCE = "research use (Stallkamp et al. 2012)"
+EmnistPart = Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
+
+SUPERCLASSES = {
+    "aquatic mammals": "beaver dolphin otter seal whale",
+    "fish": "aquarium_fish flatfish ray shark trout",
+    "flowers": "orchid poppy rose sunflower tulip",
+    "food containers": "bottle bowl can cup plate",
+    "fruit and vegetables": "apple mushroom orange pear sweet_pepper",
+    "household electrical devices": "clock keyboard lamp telephone television",
+    "household furniture": "bed chair couch table wardrobe",
+    "insects": "bee beetle butterfly caterpillar cockroach",
+    "large carnivores": "bear leopard lion tiger wolf",
+    "large man-made outdoor things": "bridge castle house road skyscraper",
+    "large natural outdoor scenes": "cloud forest mountain plain sea",
+    "large omnivores and herbivores": "camel cattle chimpanzee elephant kangaroo",
+    "medium-sized mammals": "fox porcupine possum raccoon skunk",
+    "non-insect invertebrates": "crab lobster snail spider worm",
+    "people": "baby boy girl man woman",
+    "reptiles": "crocodile dinosaur lizard snake turtle",
+    "small mammals": "hamster mouse rabbit shrew squirrel",
+    "trees": "maple_tree oak_tree palm_tree pine_tree willow_tree",
+    "vehicles 1": "bicycle bus motorcycle pickup_truck train",
+    "vehicles 2": "lawn_mower rocket streetcar tank tractor",
+}
+SUPERCLASS = {member: family for family, members in SUPERCLASSES.items() for member in members.split()}
+"""The superclass of each class of CIFAR-100 (Krizhevsky 2009, section 3.1)."""
+
+
+@dataclass(frozen=True)
+class DatasetImages:
+    """The images of a map-style data set of (image, label) pairs, which `make` builds anew where it is needed."""
+
+    at_once: ClassVar[bool] = True  # most of these sets read all of their file when they are built
+    left_out: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    make: Callable[[], Any]
+    count: int
+    title: str
+    key: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"image {index} of {self.title}"
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], Image.Image]]:
+        dataset = self.make()
+        yield lambda index: _as_image(dataset[index][0], self.name(index))
+
+
+def _as_image(item: Any, name: str) -> Image.Image:
+    if isinstance(item, Image.Image):
+        return item
+    pixels = item.numpy() if isinstance(item, torch.Tensor) else np.asarray(item)
+    if pixels.dtype.kind == "f" and pixels.min() >= 0 and 1 < pixels.max() <= 255:  # bytes kept as floats
+        pixels = np.rint(pixels).astype(np.uint8)
+    return array_image(pixels, name)
+
+
+def dataset_images(make: Callable[[], Any], count: int, title: str, place: Path) -> DatasetImages:
+    """`place`, what `title` names and their count stand for the content: these sets do not change under their name."""
+    key = hashlib.sha256(repr((str(place), title, count)).encode()).hexdigest()
+    return DatasetImages(make, count, title, key)
+
+
+def _place(where: Where, layout: str, what: str) -> tuple[Path, bool]:
+    """The root for torchvision (the folder that holds `layout`), and whether it has to download."""
+    found = where.look(layout)
+    if found is not None:
+        return found.parents[len(Path(layout).parts) - 1], False
+    return where.download_folder(f"{what} ({layout})"), True
+
+
+def _build(make: Callable[..., Any], download: bool, what: str) -> Any:
+    try:
+        return make(download=download)
+    except RuntimeError as error:  # torchvision's word for missing or corrupt files
+        raise MetanasError(f"{what}: {error} Put it there again, or allow its download.") from error
+
+
+def cifar100(name: str, form: ImageForm, where: Where, part: Literal["train", "test"] = "train") -> list[Task]:
+    """One task of 100 classes, families are the 20 superclasses; `cifar-100-python` or `cifar100_PART.npz`."""
+    archive = f"cifar100_{part}.npz"
+    if where.look("cifar-100-python") is None and where.look(archive):
+        (task,) = npz.load(name, form, where, Path(archive), licence=CIFAR_LICENCE)
+    else:
+        from torchvision.datasets import CIFAR100
+
+        root, download = _place(where, "cifar-100-python", f"CIFAR-100 (or {archive})")
+        make = partial(CIFAR100, str(root), train=part == "train")
+        dataset = _build(make, download, "CIFAR-100")
+        inputs = CachedImages(dataset_images(make, len(dataset), f"CIFAR-100 {part}", root), form)
+        labels = np.array(dataset.targets)
+        task = Task(name, "image", inputs, labels, tuple(dataset.classes), licence=CIFAR_LICENCE, origin=str(root))
+    if unknown := [label for label in task.classes if label not in SUPERCLASS]:
+        raise MetanasError(f"'{task.origin}' has the class '{unknown[0]}', which CIFAR-100 does not know.")
+    return [replace(task, families=tuple(SUPERCLASS[label] for label in task.classes))]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    return image.transpose(Image.Transpose.TRANSPOSE)
+
+
+def emnist(name: str, form: ImageForm, where: Where, part: EmnistPart = "balanced") -> list[Task]:
+    """EMNIST's training images of one of its six parts (Cohen et al. 2017), turned upright; layout `EMNIST/raw`."""
+    from torchvision.datasets import EMNIST
+
+    root, download = _place(where, f"EMNIST/raw/emnist-{part}-train-images-idx3-ubyte", "EMNIST")
+    make = partial(EMNIST, str(root), split=part, train=True, transform=_upright)
+    return [_idx_task(name, form, make, download, f"EMNIST {part}", root, "public domain (NIST; Cohen et al. 2017)")]
+
+
+def fashion_mnist(name: str, form: ImageForm, where: Where) -> list[Task]:
+    """Fashion-MNIST's training images (Xiao et al. 2017), ten classes; layout `FashionMNIST/raw`."""
+    from torchvision.datasets import FashionMNIST
+
+    root, download = _place(where, "FashionMNIST/raw/train-images-idx3-ubyte", "Fashion-MNIST")
+    make = partial(FashionMNIST, str(root), train=True)
+    return [_idx_task(name, form, make, download, "Fashion-MNIST", root, "MIT (Zalando; Xiao et al. 2017)")]
+
+
+def _idx_task(
+    name: str, form: ImageForm, make: Callable[..., Any], download: bool, title: str, root: Path, licence: str
+) -> Task:
+    dataset = _build(make, download, title)
+    used, labels = np.unique(dataset.targets.numpy(), return_inverse=True)  # EMNIST's letters start at 1
+    classes = tuple(str(dataset.classes[label]) for label in used)
+    inputs = CachedImages(dataset_images(make, len(dataset), title, root), form)
+    return Task(name, "image", inputs, labels, classes, licence=licence, origin=str(root))
+
+
+def gtsrb(name: str, form: ImageForm, where: Where) -> list[Task]:
+    """German traffic signs, 43 classes; groups are the tracks (one sign filmed from a passing car).
+
+    Read from `gtsrb/GTSRB/Training` of torchvision (the training part, which alone tells the tracks) or `gtsrb.npz`.
+    """
+    layout = "gtsrb/GTSRB/Training"
+    if where.look(layout) is None and where.look("gtsrb.npz"):
+        return npz.load(name, form, where, Path("gtsrb.npz"), licence=GTSRB_LICENCE)
+    root, download = _place(where, layout, "GTSRB (or gtsrb.npz)")
+    if download:
+        from torchvision.datasets import GTSRB
+
+        GTSRB(str(root), split="train", download=True)
+    (task,) = folder.load(name, form, where, root / layout, groups=r"^(\d+)_\d+\.ppm$", licence=GTSRB_LICENCE)
+    if task.groups is None:
+        raise MetanasError(f"'{task.origin}' tells no tracks.")
+    tracks = [f"{task.classes[label]}_{track}" for label, track in zip(task.labels, task.groups, strict=True)]
+    return [replace(task, groups=np.array(tracks))]
+
+
+def tiny_imagenet(name: str, form: ImageForm, where: Where) -> list[Task]:
+    """Tiny ImageNet's validation images as a zip of class folders, `tiny_imagenet_val.zip`: 200 classes, 64x64."""
+    return folder.load(name, form, where, Path("tiny_imagenet_val.zip"), licence="ImageNet terms, research use")

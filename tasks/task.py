@@ -1,0 +1,91 @@
+"""A task: one labelled problem, read lazily."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal, Protocol
+
+import numpy as np
+
+Modality = Literal["image", "series", "tabular", "text"]
+
+
+class Inputs(Protocol):
+    """The samples of a task, read when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Samples in the order of `indices`: images as uint8 (n, C, H, W), all else as float32 (n, ...)."""
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """The form in which every image of a pool is delivered, whatever its file's size and colour."""
+
+    size: int = 28
+    channels: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One labelled problem.
+
+    `labels` (N,) are indices into `classes`. `groups` (N,) name the board, track or shift of each sample; a group
+    never lies on both sides of an episode. `families` name, for each class, the alphabet or superclass that it
+    belongs to; episodes may be asked to stay within one.
+    """
+
+    name: str
+    modality: Modality
+    inputs: Inputs
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    groups: np.ndarray | None = None
+    families: tuple[str, ...] | None = None
+    licence: str = "unknown"
+    synthetic: bool = False
+    origin: str = ""  # the file or folder, for messages
+    rows: np.ndarray | None = field(default=None, repr=False)  # the part of `inputs` in use, None for all
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Samples by their position in this task."""
+        positions = np.asarray(indices, dtype=np.int64)
+        return self.inputs.read(positions if self.rows is None else self.rows[positions])
+
+    @cached_property
+    def by_class(self) -> tuple[np.ndarray, ...]:
+        """For every class, the positions of its samples in ascending order."""
+        order = np.argsort(self.labels, kind="stable")
+        bounds = np.searchsorted(self.labels[order], np.arange(len(self.classes) + 1))
+        return tuple(order[a:b] for a, b in pairwise(bounds))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 over the labels, the class names and every sample in its delivered form."""
+        digest = hashlib.sha256(repr((self.classes, self.modality)).encode())
+        digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).tobytes())
+        for start in range(0, len(self), 512):
+            digest.update(self.read(np.arange(start, min(start + 512, len(self)))).tobytes())
+        return digest.hexdigest()
+
+    def only(self, classes: Sequence[str]) -> "Task":
+        """This task with some of its classes, in the given order."""
+        old = [self.classes.index(name) for name in classes]
+        new_label = np.full(len(self.classes), -1)
+        new_label[old] = np.arange(len(old))
+        labels = new_label[self.labels]
+        keep = np.flatnonzero(labels >= 0)
+        return replace(
+            self,
+            labels=labels[keep],
+            classes=tuple(classes),
+            groups=None if self.groups is None else self.groups[keep],
+            families=None if self.families is None else tuple(self.families[i] for i in old),
+            rows=keep if self.rows is None else self.rows[keep],
+        )

@@ -1,0 +1,24 @@
+"""What all tests share: the folder of real data, and an image cache of their own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data that METANAS_DATA names; tests that need it are skipped without it."""
+    named = os.environ.get("METANAS_DATA")
+    if not named or not Path(named).is_dir():
+        pytest.skip("METANAS_DATA names no folder of real data")
+    return Path(named)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The image cache of the user stays untouched, and no test finds the rows of an earlier run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METANAS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
