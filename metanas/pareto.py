@@ -5,13 +5,14 @@ import numpy as np
 
 def dominates(objectives: np.ndarray) -> np.ndarray:
     """For objectives (n, m), a boolean (n, n): row i is no worse than column j anywhere and better somewhere."""
+    if np.isnan(objectives).any():
+        raise ValueError("objectives must be numbers: nothing dominates a NaN, so it would survive for ever")
     a, b = objectives[:, None, :], objectives[None, :, :]
-    better: np.ndarray = (a >= b).all(2) & (a > b).any(2)
-    return better
+    return np.asarray((a >= b).all(2) & (a > b).any(2))
 
 
 def non_dominated_sort(objectives: np.ndarray) -> list[list[int]]:
-    """The fronts, best first, each in ascending order of index (section III-A)."""
+    """The fronts of objectives (n, m), best first, each in ascending order of index (section III-A)."""
     if len(objectives) == 0:
         return []
     matrix = dominates(objectives)
@@ -24,16 +25,23 @@ def non_dominated_sort(objectives: np.ndarray) -> list[list[int]]:
     return fronts
 
 
+def pareto_front(objectives: np.ndarray) -> list[int]:
+    """The points of (n, m) that none dominates, in ascending order of index."""
+    return non_dominated_sort(objectives)[0] if len(objectives) else []
+
+
 def crowding_distance(objectives: np.ndarray) -> np.ndarray:
     """How far apart the neighbours of each point of one front (n, m) lie; infinite at the ends (section III-B)."""
     count, dimensions = objectives.shape
     distance = np.zeros(count)
+    if count == 0:
+        return distance
     for column in range(dimensions):
         order = np.argsort(objectives[:, column], kind="stable")
         values = objectives[order, column]
         span = values[-1] - values[0]
         distance[order[[0, -1]]] = np.inf
-        if span > 0 and count > 2:
+        if span > 0:
             distance[order[1:-1]] += (values[2:] - values[:-2]) / span
     return distance
 

@@ -1,6 +1,7 @@
-"""Intervals and paired tests."""
+"""Intervals and paired tests over episodes."""
 
 from dataclasses import dataclass
+from math import inf, nan, sqrt
 
 import numpy as np
 from scipy import stats
@@ -10,14 +11,17 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """Mean and half width of its 95% interval by Student's t, for values (n,); the half width is NaN for one value."""
     count = len(values)
     if count < 2:
-        return float(np.mean(values)), float("nan")
-    half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count)
+        return float(np.mean(values)), nan
+    half = stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / sqrt(count)
     return float(np.mean(values)), float(half)
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A mean difference on common episodes, with its 95% interval and the p-value of the paired t-test."""
+    """A mean difference on common episodes, its 95% interval and the two-sided p-value of the paired t-test.
+
+    Interval and p are NaN for one episode.
+    """
 
     difference: float
     low: float
@@ -26,9 +30,17 @@ class Paired:
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray) -> Paired:
-    """Compares two methods episode by episode, accuracies (n,) each."""
-    differences = np.asarray(ours) - np.asarray(theirs)
+    """Compares two methods episode by episode, accuracies (n,) each. Raises ValueError when the counts differ."""
+    if len(ours) != len(theirs):
+        raise ValueError(f"a paired test needs common episodes, but got {len(ours)} and {len(theirs)}")
+    differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     mean, half = mean_interval(differences)
-    if np.ptp(differences) == 0:
-        return Paired(mean, mean, mean, 1.0 if mean == 0 else 0.0)
-    return Paired(mean, mean - half, mean + half, float(stats.ttest_rel(ours, theirs).pvalue))
+    count = len(differences)
+    if count < 2:
+        return Paired(mean, nan, nan, nan)
+    error = float(np.std(differences, ddof=1)) / sqrt(count)
+    if error > 0:
+        statistic = abs(mean) / error
+    else:
+        statistic = inf if mean else 0.0
+    return Paired(mean, mean - half, mean + half, float(2 * stats.t.sf(statistic, count - 1)))

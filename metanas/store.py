@@ -1,12 +1,29 @@
 """Every evaluation ever made, in a database: SQLite in the run's folder, or any URL that SQLAlchemy takes."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import (
-    JSON, Column, Engine, Float, Integer, MetaData, String, Table, Text, create_engine, delete, event, insert, select,
+    JSON,
+    BigInteger,
+    Column,
+    Double,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    inspect,
+    select,
 )
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
@@ -26,16 +43,16 @@ _evaluations = Table(
     Column("space", String(255), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("weights_version", Integer, nullable=False),
-    Column("split", String(255), nullable=False),
-    Column("task", String(255), nullable=False),
-    Column("episode", Integer, nullable=False),
-    Column("seed", Integer, nullable=False),
-    Column("params", Integer, nullable=False),
-    Column("macs", Integer, nullable=False),
-    Column("seconds", Float, nullable=False),
+    Column("split", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("episode", BigInteger, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("params", BigInteger, nullable=False),
+    Column("macs", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
     Column("status", String(16), nullable=False),
-    Column("accuracy", Float),
-    Column("loss", Float),
+    Column("accuracy", Double),
+    Column("loss", Double),
     Column("error", Text),
 )
 
@@ -45,26 +62,23 @@ class Store:
 
     def __init__(self, url: str) -> None:
         """Opens or makes the database. Raises MetanasError for a URL or a file that is none, or a newer one."""
-        self.url = url
         try:
             self._engine = _engine(url)
-            _metadata.create_all(self._engine)
-            with self._engine.begin() as connection:
-                found = connection.execute(select(_versions.c.version)).scalar()
-                if found is None:
-                    connection.execute(insert(_versions).values(version=VERSION))
+            found = _version(self._engine)
         except (ArgumentError, NoSuchModuleError, DatabaseError, ImportError) as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise MetanasError(
                 f"the store '{url}' cannot be opened ({reason}); give a URL such as sqlite:///runs/demo/store.sqlite."
             ) from error
-        if found is not None and found > VERSION:
+        if found > VERSION:
+            self._engine.dispose()
             raise MetanasError(
-                f"the store '{url}' has version {found}, this metanas reads up to {VERSION}; install a newer metanas."
+                f"the store '{self._engine.url}' has version {found} and this metanas reads up to {VERSION}; "
+                "install a newer metanas."
             )
 
     def add(self, run: str, evaluations: Sequence[Evaluation]) -> None:
-        """Appends, all or none."""
+        """Appends, all or none. A loss of NaN is kept as None, for SQLite knows no NaN."""
         if evaluations:
             with self._engine.begin() as connection:
                 connection.execute(insert(_evaluations), [{"run": run, **_row(e)} for e in evaluations])
@@ -78,11 +92,6 @@ class Store:
             query = query.where(_evaluations.c.space == space)
         with self._engine.connect() as connection:
             return [_record(dict(row)) for row in connection.execute(query).mappings()]
-
-    def runs(self) -> list[str]:
-        """The names of the runs with evaluations."""
-        with self._engine.connect() as connection:
-            return list(connection.execute(select(_evaluations.c.run).distinct().order_by(_evaluations.c.run)).scalars())
 
     def discard_from(self, run: str, generation: int) -> None:
         """Removes what a run wrote from a generation on: a resumed run measures it again."""
@@ -105,13 +114,29 @@ def _engine(url: str) -> Engine:
 
         @event.listens_for(engine, "connect")
         def _write_ahead(connection: Any, _: Any) -> None:
+            # A report may read while a search writes.
             connection.execute("PRAGMA journal_mode=WAL")
 
     return engine
 
 
+def _version(engine: Engine) -> int:
+    """The version of the database's tables, which are made where there are none; other ones stay untouched."""
+    with engine.begin() as connection:
+        if inspect(connection).has_table(_versions.name):
+            found = connection.execute(select(func.max(_versions.c.version))).scalar()
+            if found is not None:
+                return int(found)
+        _metadata.create_all(connection)
+        connection.execute(insert(_versions).values(version=VERSION))
+    return VERSION
+
+
 def _row(evaluation: Evaluation) -> dict[str, Any]:
-    return asdict(evaluation) | {"architecture": list(evaluation.architecture)}
+    row = asdict(evaluation) | {"architecture": list(evaluation.architecture)}
+    if evaluation.loss is not None and math.isnan(evaluation.loss):
+        row["loss"] = None
+    return row
 
 
 def _record(row: dict[str, Any]) -> Evaluation:

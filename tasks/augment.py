@@ -82,7 +82,8 @@ def _affine(draws: Tensor, turn: float, shear: float, scale: float, shift: float
 
 
 def _warp(images: Tensor, grid: Tensor, outside: str) -> Tensor:
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+    warped = F.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+    return warped.clamp_(0, 1)  # rounding leaves the range by 1e-7
 
 
 def _elastic(images: Tensor, strength: float, generator: Generator) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,53 +16,50 @@ if TYPE_CHECKING:
 CROSSOVER = 0.5
 """How often a child has two parents; it is mutated in any case."""
 TRIES = 50
-"""Draws before a space, or what is left of it, counts as exhausted."""
+"""Draws for each asked architecture before a space, or what is left of it, counts as exhausted."""
 
 
 class Evolution:
     """NSGA-II over accuracy and multiply-accumulates (Deb et al. 2002), ask and tell.
 
-    No two members compute the same network, and nothing that is held is proposed again.
+    A network is proposed once: nothing that computes the same as what was proposed or told before is asked for again,
+    and no two members of the population compute the same.
     """
 
     def __init__(self, space: Space, size: int) -> None:
         self.space, self.size = space, size
         self.population: tuple[Candidate, ...] = ()
+        self._known: set[Architecture] = set()  # canonical forms of all that was ever proposed or told
 
     def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
-        """Up to `count` new architectures: the default and uniform draws at first, then offspring."""
-        taken = {self.space.canonical(member.architecture) for member in self.population}
-        ranks = self._ranks()
+        """New architectures: the default and uniform draws at first, then offspring. Fewer when none are left."""
         asked: list[Architecture] = []
-        if not self.population:
-            asked.append(self.space.default)
-            taken.add(self.space.canonical(self.space.default))
-        tries = 0
-        while len(asked) < count and tries < TRIES * count:
-            tries += 1
-            child = self._child(ranks, rng) if self.population else self.space.sample(rng)
-            key = self.space.canonical(child)
-            if key not in taken:
-                taken.add(key)
-                asked.append(child)
-        return asked[:count]
+        for architecture in self._draws(count, rng):
+            if len(asked) == count:
+                break
+            key = self.space.canonical(architecture)
+            if key not in self._known:
+                self._known.add(key)
+                asked.append(architecture)
+        return asked
 
     def tell(self, candidates: Sequence[Candidate]) -> None:
         """Takes a generation's measurements, those of the old population among them, and keeps the fittest.
 
         The most accurate always survives.
         """
-        # The cheapest end of the front is as crowded out as the accurate one is, so ties need an order: by accuracy.
+        # Both ends of a front are equally uncrowded; in this order the accurate end comes before the cheap one.
         ranked = sorted(candidates, key=lambda c: (-c.accuracy, c.cost.macs, c.architecture))
-        objectives = np.array([[c.accuracy, -float(c.cost.macs)] for c in ranked])
-        self.population = tuple(ranked[i] for i in select(objectives, self.size))
+        different = {self.space.canonical(c.architecture): c for c in reversed(ranked)}
+        self._known |= different.keys()
+        ranked = [c for c in ranked if different[self.space.canonical(c.architecture)] is c]
+        self.population = tuple(ranked[i] for i in select(_objectives(ranked), self.size))
 
     def state(self) -> dict[str, Any]:
-        """The population as JSON can hold it."""
+        """What `restore` needs, as JSON can hold it."""
         return {
-            "population": [
-                [list(c.architecture), c.accuracy, c.cost.params, c.cost.macs] for c in self.population
-            ]
+            "population": [[list(c.architecture), c.accuracy, c.cost.params, c.cost.macs] for c in self.population],
+            "known": sorted(list(key) for key in self._known),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -71,6 +68,18 @@ class Evolution:
             Candidate(tuple(architecture), accuracy, Cost(params, macs))
             for architecture, accuracy, params, macs in state["population"]
         )
+        self._known = {tuple(key) for key in state["known"]}
+
+    def _draws(self, count: int, rng: np.random.Generator) -> Iterator[Architecture]:
+        if self.population:
+            ranks = self._ranks()
+            for _ in range(TRIES * count):
+                yield self._child(ranks, rng)
+        else:
+            yield self.space.default
+        # Where every offspring is known already, the rest of the space may not be.
+        for _ in range(TRIES * count):
+            yield self.space.sample(rng)
 
     def _child(self, ranks: np.ndarray, rng: np.random.Generator) -> Architecture:
         parent = self._winner(ranks, rng)
@@ -85,11 +94,14 @@ class Evolution:
 
     def _ranks(self) -> np.ndarray:
         """The position of every member in the order of front and crowding."""
-        ranks = np.zeros(len(self.population))
-        objectives = np.array([[c.accuracy, -float(c.cost.macs)] for c in self.population])
-        position = 0
-        for front in non_dominated_sort(objectives):
-            for i in np.argsort(-crowding_distance(objectives[front]), kind="stable"):
-                ranks[front[i]] = position
-                position += 1
-        return ranks
+        objectives = _objectives(self.population)
+        order = [
+            front[i]
+            for front in non_dominated_sort(objectives)
+            for i in np.argsort(-crowding_distance(objectives[front]), kind="stable")
+        ]
+        return np.argsort(order)
+
+
+def _objectives(candidates: Sequence[Candidate]) -> np.ndarray:
+    return np.array([[c.accuracy, -float(c.cost.macs)] for c in candidates])

@@ -19,7 +19,7 @@ from tasks.sources.generated import Generated, records, stored
 from tasks.task import ImageForm, Task
 
 LICENCE = "rendered from DejaVu (Bitstream Vera and Arev licences) and STIX (SIL OFL 1.1) fonts"
-FORMAT = 1  # part of the cache's key: raise it when the rendering changes
+FORMAT = 2  # part of the cache's key: raise it when the rendering changes
 
 FACES = (
     *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -32,10 +32,11 @@ SCRIPTS = (*MAIN_SCRIPTS, "ARABIC", "CANADIAN", "HEBREW", "LISU", "COPTIC")
 """First words of the Unicode names that are taken."""
 
 EM = 96  # pixels an em when rendering, before shrinking to the form
-LOOK_ALIKE = 0.94
-"""Mean cosine of two letters' renderings in their common faces above which they count as one letter.
+LOOK_ALIKE, CASES_LOOK_ALIKE, THE_SAME = 0.94, 0.78, 0.99
+"""Two letters count as one above this mean cosine of their renderings in the faces that carry both; the two cases of
+one letter above the second; any two above the third in a single face.
 
-Filled to the frame, A of three scripts, or o and O, are the same picture; so are marks of a pixel or two. As two
+Filled to the frame, A of three scripts, or o and O, are the same picture; so are letters with two small marks. As two
 classes of one episode they could not be told apart.
 """
 
@@ -43,7 +44,7 @@ classes of one episode they could not be told apart.
 def load(name: str, form: ImageForm, faces: int = 8) -> list[Task]:
     """One task, ink bright on dark: a class is a letter that at least `faces` faces carry, its family the script.
 
-    Of letters that look alike only the first by code point, plain Latin before all others, is kept.
+    Of letters that look alike only the first by code point is kept: plain Latin before all others, capitals first.
     """
     key = repr(("glyphs", FORMAT, matplotlib.__version__, form.size, faces))
     make = partial(render, form.size, faces)
@@ -127,18 +128,20 @@ def _distinct(drawn: Mapping[int, Mapping[int, np.ndarray]]) -> list[int]:
     """The letters, without those that look like an earlier one."""
     letters = list(drawn)
     alike = np.zeros((len(letters), len(letters)), np.float32)
-    common = np.zeros_like(alike)
+    common, closest = np.zeros_like(alike), np.zeros_like(alike)
     for face in range(len(FACES)):
         rows = np.array([row for row, letter in enumerate(letters) if face in drawn[letter]], dtype=np.int64)
         if not len(rows):
             continue
         flat = np.stack([drawn[letters[row]][face].ravel() for row in rows]).astype(np.float32)
         flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-        alike[np.ix_(rows, rows)] += flat @ flat.T
-        common[np.ix_(rows, rows)] += 1
-    same = alike > LOOK_ALIKE * np.maximum(common, 1)
-    kept: list[int] = []
-    for row in range(len(letters)):
-        if not same[row, kept].any():
-            kept.append(row)
-    return [letters[row] for row in kept]
+        cosine, pairs = flat @ flat.T, np.ix_(rows, rows)
+        alike[pairs] += cosine
+        common[pairs] += 1
+        closest[pairs] = np.maximum(closest[pairs], cosine)
+    alike /= np.maximum(common, 1)
+    lower = np.array([chr(letter).lower() for letter in letters])
+    cases = (alike > CASES_LOOK_ALIKE) & (lower[:, None] == lower)
+    same = (alike > LOOK_ALIKE) | cases | (closest > THE_SAME)
+    # A letter like a dropped one goes too: Cyrillic o is like Latin o, which is like O.
+    return [letter for row, letter in enumerate(letters) if not same[row, :row].any()]

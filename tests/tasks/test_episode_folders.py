@@ -58,7 +58,7 @@ def test_a_missing_side_is_named(folder: Path, side: str) -> None:
 
 def test_a_query_class_without_support_is_named(folder: Path) -> None:
     shade(folder / "two" / "query" / "stain" / "0.png", 3)
-    with pytest.raises(MetanasError, match="two/query/stain' is a class that '.*two/support' lacks"):
+    with pytest.raises(MetanasError, match=r"two/query/stain' is a class that '.*two/support' lacks"):
         folder_episodes(folder, ImageForm(6))
 
 
@@ -91,5 +91,5 @@ def test_one_class_is_no_episode(folder: Path) -> None:
 def test_a_folder_without_episodes_says_so(tmp_path: Path) -> None:
     with pytest.raises(MetanasError, match="holds no episode"):
         folder_episodes(tmp_path, ImageForm(6))
-    with pytest.raises(MetanasError, match="There is no folder '.*nowhere'"):
+    with pytest.raises(MetanasError, match=r"There is no folder '.*nowhere'"):
         folder_episodes(tmp_path / "nowhere", ImageForm(6))

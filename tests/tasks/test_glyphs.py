@@ -10,7 +10,7 @@ import pytest
 from metanas.errors import MetanasError
 from tasks.cache import cache_folder
 from tasks.sources import Where, load_source
-from tasks.sources.glyphs import LOOK_ALIKE, load
+from tasks.sources.glyphs import load
 from tasks.task import ImageForm, Task
 
 
@@ -21,7 +21,7 @@ def glyphs() -> Task:
 
 
 def test_there_are_many_letters_of_six_scripts_in_eight_faces(glyphs: Task) -> None:
-    assert len(glyphs.classes) > 1200
+    assert len(glyphs.classes) > 1100
     assert glyphs.families is not None
     assert set(glyphs.families) == {"Latin", "Greek", "Cyrillic", "Georgian", "Armenian", "Lao"}
     assert min(Counter(glyphs.families).values()) >= 25
@@ -43,15 +43,15 @@ def test_ink_is_bright_centred_and_fills_the_frame(glyphs: Task) -> None:
     ink = pixels[:, 0] > 0
     assert not ink[:, 0].any()
     rows, columns = ink.any(2), ink.any(1)
-    assert (np.maximum(rows.sum(1), columns.sum(1)) >= 23).all()
-    for filled in (rows, columns):
-        before, after = filled.argmax(1), filled[:, ::-1].argmax(1)
+    margins = [(side.argmax(1), side[:, ::-1].argmax(1)) for side in (rows, columns)]
+    for before, after in margins:
         assert (abs(before - after) <= 2).all()
+    assert (np.minimum(*(before + after for before, after in margins)) <= 5).all()
     assert (pixels.max((1, 2, 3)) > 80).all()
 
 
 def test_no_two_letters_look_alike(glyphs: Task) -> None:
-    """Letters that are one drawing in every alphabet occur once; of a sample of pairs, none is nearly the same."""
+    """Letters that are one drawing in every alphabet occur once, and no drawing is a sample of two letters."""
     for alike in (
         ("LATIN CAPITAL LETTER A", "GREEK CAPITAL LETTER ALPHA", "CYRILLIC CAPITAL LETTER A"),
         (
@@ -65,11 +65,10 @@ def test_no_two_letters_look_alike(glyphs: Task) -> None:
         assert [name for name in alike if name in glyphs.classes] == [alike[0]]
     for name in ("LATIN SMALL LETTER A", "GREEK SMALL LETTER BETA", "CYRILLIC CAPITAL LETTER ZHE"):
         assert name in glyphs.classes
-    first = np.array([members[0] for members in glyphs.by_class])  # each class's first face, mostly DejaVu Sans
-    flat = glyphs.read(first).reshape(len(first), -1).astype(np.float64)
-    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    alike_pairs = np.triu(flat @ flat.T, 1)
-    assert (alike_pairs > LOOK_ALIKE + 0.05).sum() < len(first) * 0.01
+    pixels = glyphs.read(np.arange(len(glyphs))).reshape(len(glyphs), -1)
+    owner: dict[bytes, int] = {}
+    for row, label in zip(pixels, glyphs.labels.tolist(), strict=True):
+        assert owner.setdefault(row.tobytes(), label) == label
 
 
 def test_no_two_samples_of_a_letter_are_the_same(glyphs: Task) -> None:

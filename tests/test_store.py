@@ -1,0 +1,117 @@
+"""The store gives back what it was given, in order, and refuses what it cannot read."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
+
+from metanas.api import Evaluation
+from metanas.errors import MetanasError
+from metanas.store import Store
+
+FINITE = st.floats(allow_nan=False)
+EVALUATIONS = st.builds(
+    Evaluation,
+    architecture=st.lists(st.integers(0, 2**31), max_size=30).map(tuple),
+    space=st.sampled_from(["stages", "cells"]),
+    generation=st.integers(0, 100),
+    weights_version=st.integers(0, 10**6),
+    split=st.text("abc é\n'", max_size=20),
+    task=st.text('abc 漢字/"', max_size=300),
+    episode=st.integers(0, 2**40),
+    seed=st.integers(0, 2**62),
+    params=st.integers(0, 2**40),
+    macs=st.integers(0, 2**50),
+    seconds=FINITE,
+    status=st.sampled_from(["ok", "failed"]),
+    accuracy=st.none() | FINITE,
+    loss=st.none() | FINITE,
+    error=st.none() | st.text("Traceback\n", max_size=50),
+)
+ONE = Evaluation(
+    architecture=(1, 0, 2), space="stages", generation=0, weights_version=3, split="validation", task="digits",
+    episode=7, seed=0, params=10, macs=100, seconds=0.5, status="ok", accuracy=0.1 + 0.2, loss=1.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'store.sqlite'}"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(evaluations=st.lists(EVALUATIONS, min_size=1, max_size=8))
+def test_records_come_back_exactly_and_in_order(url: str, evaluations: list[Evaluation]) -> None:
+    with Store(url) as store:
+        store.discard_from("run", 0)
+        store.add("run", evaluations[:1])
+        store.add("run", evaluations[1:])
+    with Store(url) as store:
+        assert store.evaluations(run="run") == evaluations
+        for space in ("stages", "cells"):
+            assert store.evaluations(space=space) == [e for e in evaluations if e.space == space]
+
+
+def test_a_loss_of_nan_comes_back_as_none(url: str) -> None:
+    with Store(url) as store:
+        store.add("run", [replace(ONE, loss=float("nan"))])
+        assert store.evaluations() == [replace(ONE, loss=None)]
+
+
+def test_discarding_spares_earlier_generations_and_other_runs(url: str) -> None:
+    rows = [replace(ONE, generation=generation) for generation in (0, 1, 2, 1)]
+    with Store(url) as store:
+        store.add("mine", rows)
+        store.add("other", rows)
+        store.discard_from("mine", 1)
+        assert store.evaluations(run="mine") == rows[:1]
+        assert store.evaluations(run="other") == rows
+        again = [replace(ONE, generation=1, episode=8)]
+        store.add("mine", again)
+        assert store.evaluations(run="mine") == rows[:1] + again
+        assert store.evaluations() == rows[:1] + rows + again
+
+
+def test_a_row_that_cannot_be_kept_keeps_the_others_out(url: str) -> None:
+    broken = replace(ONE, status=None)  # type: ignore[arg-type]
+    with Store(url) as store:
+        with pytest.raises(IntegrityError):
+            store.add("run", [ONE, ONE, broken])
+        assert store.evaluations() == []
+
+
+def test_a_reader_is_not_kept_waiting_by_the_writer(url: str) -> None:
+    with Store(url) as writer, Store(url) as reader:
+        writer.add("run", [ONE])
+        held = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+        held.execute("BEGIN IMMEDIATE")
+        held.execute("DELETE FROM evaluations")
+        assert reader.evaluations() == [ONE]
+        held.execute("ROLLBACK")
+        held.close()
+
+
+def test_a_newer_database_is_refused_and_left_alone(url: str) -> None:
+    path = url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE schema_version (version INTEGER PRIMARY KEY)")
+        database.execute("INSERT INTO schema_version VALUES (99)")
+    database.close()
+    with pytest.raises(MetanasError, match="has version 99 and this metanas reads up to 1; install a newer metanas"):
+        Store(url)
+    with sqlite3.connect(path) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("schema_version",)]
+    database.close()
+
+
+def test_what_is_no_database_is_named(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("these are no rows " * 100)
+    for url in (f"sqlite:///{text}", f"sqlite:///{tmp_path / 'missing' / 'store.sqlite'}", "nonsense", "duck://x"):
+        with pytest.raises(MetanasError, match=r"cannot be opened .* give a URL such as"):
+            Store(url)
+    assert text.read_text() == "these are no rows " * 100
