@@ -16,7 +16,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from metanas.pareto import pareto_front
 
 OURS, OTHERS, ACCENT, SHADE = "#1f5fa8", "#7b8794", "#c2410c", "#e8eef6"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "text.parse_math": False,  # a name may hold a dollar sign
     "font.size": 10,
@@ -78,30 +78,32 @@ def comparison(methods: Sequence[str], means: Sequence[float], halves: Sequence[
 
 def accuracy_against_cost(measured: Sequence[Point], population: Sequence[Point], chosen: Point) -> str:
     """All measurements, the last population and its Pareto front, against operations and against parameters."""
+    generations = sorted({point.generation for point in measured})
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 4.4), layout="constrained")
-        for axes, name in zip(figure.subplots(1, 2, sharey=True), ("multiply-accumulates", "parameters"), strict=True):
-            shades = axes.scatter(
-                [_cost(p, name) for p in measured], [p.accuracy for p in measured], s=16,
-                c=[p.generation for p in measured], cmap="Blues", vmin=-1, vmax=max(p.generation for p in measured),
-            )  # fmt: skip
-            costs = np.array([_cost(p, name) for p in population], dtype=float)
-            accuracies = np.array([p.accuracy for p in population])
+        macs, params = figure.subplots(1, 2, sharey=True)
+        for axes, name in ((macs, "macs"), (params, "params")):
+            for number, generation in enumerate(generations):
+                own = [point for point in measured if point.generation == generation]
+                axes.scatter(
+                    [getattr(point, name) for point in own], [point.accuracy for point in own],
+                    s=16, **_shade(number, generation, generations),
+                )  # fmt: skip
+            costs = np.array([getattr(point, name) for point in population], dtype=float)
+            accuracies = np.array([point.accuracy for point in population])
             front = sorted(pareto_front(np.column_stack([accuracies, -costs])), key=lambda i: costs[i])
             axes.step(costs[front], accuracies[front], where="post", color=ACCENT, linewidth=1.2, label="Pareto front")
             axes.scatter(costs, accuracies, s=46, facecolors="none", edgecolors=ACCENT, label="last population")
             axes.scatter(
-                _cost(chosen, name), chosen.accuracy, s=150, marker="*", color=ACCENT, zorder=3, label="chosen"
+                getattr(chosen, name), chosen.accuracy, s=150, marker="*", color=ACCENT, zorder=3, label="chosen"
             )
-            axes.set_xlabel(name)
             axes.set_xscale("log")
-            _few_plain_ticks(axes, [*costs, *(_cost(p, name) for p in measured)])
-            axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend(loc="lower right")
-        figure.axes[0].set_ylabel("accuracy on validation episodes")
-        figure.colorbar(
-            shades, ax=figure.axes, label="measured in generation", ticks=MaxNLocator(5, integer=True), shrink=0.8
-        )
+            _few_plain_ticks(axes, [*costs, *(getattr(point, name) for point in measured)])
+        macs.set_xlabel("multiply-accumulates")
+        params.set_xlabel("parameters")
+        macs.set_ylabel("accuracy on validation episodes")
+        macs.yaxis.set_major_formatter(PercentFormatter(1))
+        figure.legend(*macs.get_legend_handles_labels(), loc="outside upper center", ncols=5)
         return _svg(figure, "Accuracy against multiply-accumulates and parameters")
 
 
@@ -140,9 +142,8 @@ def predictor_quality(judgements: Sequence[Judgement], floor: float) -> str:
         pairs, taus = figure.subplots(1, 2)
         everything = np.array([pair for judgement in judgements for pair in judgement.pairs])
         for number, judgement in enumerate(judgements):
-            shade = matplotlib.colormaps["Blues"]((number + 2) / (len(judgements) + 1))
-            label = f"generation {judgement.generation}" if number in (0, len(judgements) - 1) else None
-            pairs.scatter(*zip(*judgement.pairs, strict=True), s=22, color=shade, label=label)
+            shade = _shade(number, judgement.generation, judgements)
+            pairs.scatter(*zip(*judgement.pairs, strict=True), s=22, **shade)
         ends = [everything.min(), everything.max()]
         pairs.plot(ends, ends, color=OTHERS, linewidth=0.8, linestyle=":")
         pairs.set_xlabel("predicted: accuracy above the default network")
@@ -166,8 +167,11 @@ def predictor_quality(judgements: Sequence[Judgement], floor: float) -> str:
         return _svg(figure, "Predicted against measured accuracy, and rank correlation by generation")
 
 
-def _cost(point: Point, name: str) -> int:
-    return point.params if name == "parameters" else point.macs
+def _shade(number: int, generation: int, generations: Sequence[object]) -> dict[str, Any]:
+    """Later generations are darker; the first and the last stand in the legend."""
+    last = len(generations) - 1
+    label = f"generation {generation}" if number in (0, last) else None
+    return {"color": matplotlib.colormaps["Blues"]((number + 2) / (last + 2)), "label": label}
 
 
 def _few_plain_ticks(axes: Axes, costs: Sequence[float]) -> None:
@@ -199,6 +203,5 @@ def _svg(figure: Figure, label: str) -> str:
     text = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": label}):
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", svg[svg.index("<svg") :])
-    return svg.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+    svg = re.sub(r' id="[A-Za-z0-9.]+_\d+"|<metadata>.*</metadata>', "", text.getvalue(), flags=re.DOTALL)
+    return svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from math import inf, isnan
@@ -32,6 +32,8 @@ from metanas.store import Store
 from predictors.ranking import kendall
 
 OURS = "metanas"
+ASKED = ("pool", "hold_out", "image", "train", "validation", "test", "space", "budget", "workers")
+"""What a reader wants to know of the configuration first."""
 PHASES = {
     "weights": "training the shared weights",
     "fitness": "measuring architectures",
@@ -88,15 +90,6 @@ class Found:
     chosen: bool
 
 
-@dataclass(frozen=True)
-class Phase:
-    """A phase's part of the time."""
-
-    name: str
-    seconds: float
-    share: float
-
-
 def write_report(run: Path, draw: Callable[[Architecture], str], describe: Callable[[Architecture], str]) -> Path:
     """Writes report.html into a run's folder and returns its path.
 
@@ -113,16 +106,14 @@ def write_report(run: Path, draw: Callable[[Architecture], str], describe: Calla
     judgements = _judgements(generations)
     context = {
         "config": config,
-        "asked": {
-            key: yaml.safe_dump(value, default_flow_style=True, width=inf).strip().removesuffix("\n...")
-            for key, value in config.items()
-            if value not in (None, {}, [])
-        },
+        "asked": {key: text for key in ASKED if (text := _short(config.get(key)))},
         "whole_config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         "versions": _read_json(run / "versions.json") or {},
         "tests": [_test(test) for test in _read_json(run / "evaluation.json") or []],
         "found": _found(population, draw, describe) if population else [],
-        "cost_chart": _cost_chart(population, generations, evaluations) if population else None,
+        "cost_chart": _cost_chart(population, {line["generation"] for line in generations}, evaluations)
+        if population
+        else None,
         "curves": _curves(log, generations),
         "judgements": judgements,
         "predictor_chart": predictor_quality(judgements, config["predictor"]["floor"]) if judgements else None,
@@ -130,8 +121,9 @@ def write_report(run: Path, draw: Callable[[Architecture], str], describe: Calla
         "phases": _phases(log),
         "evaluations": len(evaluations),
         "failures": [e for e in evaluations if e.status == "failed"],
-        "train_command": f"metanas train {shlex.quote(str(run / 'config.yaml'))} --out {shlex.quote(str(run))} --resume",
-        "evaluate_command": f"metanas evaluate {shlex.quote(str(run))}",
+        "steps": _short(_read_json(run / "steps.json"), skip=("rates", "seconds", "minutes")),
+        "train_command": shlex.join(["metanas", "train", str(run / "config.yaml"), "--out", str(run), "--resume"]),
+        "evaluate_command": shlex.join(["metanas", "evaluate", str(run)]),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": _percent, "points": _points, "p": _p_value, "count": _count, "time": _time}
@@ -199,51 +191,40 @@ def _found(
     finalists = {tuple(row["architecture"]): row for row in population.get("finalists", [])}
     points = np.array([[row["accuracy"], -row["macs"]] for row in members.values()], dtype=float)
     front = {list(members)[i] for i in pareto_front(points)}
-    found = []
-    for architecture, row in (finalists | members).items():
-        found.append(
-            Found(
-                description=describe(architecture),
-                drawing=draw(architecture),
-                accuracy=members[architecture]["accuracy"] if architecture in members else None,
-                final_accuracy=finalists[architecture]["accuracy"] if architecture in finalists else None,
-                params=row["params"],
-                macs=row["macs"],
-                on_front=architecture in front,
-                chosen=list(architecture) == population["chosen"],
-            )
+    found = [
+        Found(
+            description=describe(architecture),
+            drawing=draw(architecture),
+            accuracy=members.get(architecture, {}).get("accuracy"),
+            final_accuracy=finalists.get(architecture, {}).get("accuracy"),
+            params=row["params"],
+            macs=row["macs"],
+            on_front=architecture in front,
+            chosen=architecture == tuple(population["chosen"]),
         )
+        for architecture, row in (finalists | members).items()
+    ]
     return sorted(found, key=lambda f: (not f.chosen, -(f.final_accuracy or 0), -(f.accuracy or 0)))
 
 
-def _cost_chart(
-    population: Mapping[str, Any], generations: Sequence[Mapping[str, Any]], evaluations: Sequence[Evaluation]
-) -> str:
-    last = max((line["generation"] for line in generations), default=0)
-    rows = [
-        (tuple(row["architecture"]), Point(last, row["accuracy"], row["params"], row["macs"]))
-        for row in population["population"]
+def _cost_chart(population: Mapping[str, Any], generations: Container[int], evaluations: Sequence[Evaluation]) -> str:
+    """`generations` leaves out the finalists' measurements, which are of other episodes."""
+    members = {tuple(row["architecture"]): _point(row) for row in population["population"]}
+    finalists = {tuple(row["architecture"]): _point(row) for row in population.get("finalists", [])}
+    accuracies: dict[tuple[int, int, int, Architecture], list[float]] = defaultdict(list)
+    for e in evaluations:
+        if e.generation in generations and e.accuracy is not None:
+            accuracies[e.generation, e.params, e.macs, e.architecture].append(e.accuracy)
+    measured = [
+        Point(generation, float(np.mean(own)), params, macs)
+        for (generation, params, macs, _), own in accuracies.items()
     ]
-    # The chosen one is marked as the finalists' episodes saw it only when it is no member of the population.
-    chosen = dict(
-        [
-            (tuple(row["architecture"]), Point(last, row["accuracy"], row["params"], row["macs"]))
-            for row in population.get("finalists", [])
-        ]
-        + rows
-    )[tuple(population["chosen"])]
-    measured: dict[tuple[int, Architecture], list[Evaluation]] = defaultdict(list)
-    for evaluation in evaluations:
-        if evaluation.generation <= last and evaluation.accuracy is not None:
-            measured[evaluation.generation, evaluation.architecture].append(evaluation)
-    points = [
-        Point(
-            generation, float(np.mean([e.accuracy for e in own if e.accuracy is not None])), own[0].params, own[0].macs
-        )
-        for (generation, _), own in measured.items()
-    ]
-    members = [point for _, point in rows]
-    return accuracy_against_cost(points or members, members, chosen)
+    chosen = (finalists | members)[tuple(population["chosen"])]
+    return accuracy_against_cost(measured or list(members.values()), list(members.values()), chosen)
+
+
+def _point(row: Mapping[str, Any]) -> Point:
+    return Point(0, row["accuracy"], row["params"], row["macs"])
 
 
 def _curves(log: Sequence[Mapping[str, Any]], generations: Sequence[Mapping[str, Any]]) -> str | None:
@@ -266,29 +247,38 @@ def _judgements(generations: Sequence[Mapping[str, Any]]) -> list[Judgement]:
     ]
 
 
-def _phases(log: Sequence[Mapping[str, Any]]) -> list[Phase]:
-    """Time by phase, in the order of their first end; the rest is what the log names nothing for."""
+def _phases(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds by phase, in the order of their first end, and what the log names no phase for."""
     spent: dict[str, float] = defaultdict(float)
     for line in log:
         if line["event"] == "phase":
             spent[PHASES.get(line["phase"], line["phase"])] += line["duration"]
-    total = max([sum(spent.values()), *(line["seconds"] for line in log)], default=0.0)
-    if total > sum(spent.values()):
-        spent["everything else"] = total - sum(spent.values())
-    return [Phase(name, seconds, seconds / total) for name, seconds in spent.items() if total]
+    rest = max((line["seconds"] for line in log), default=0.0) - sum(spent.values())
+    return dict(spent) | ({"everything else": rest} if rest > 0 else {})
+
+
+def _short(value: Any, skip: Sequence[str] = ()) -> str:
+    """A section of the configuration in words; what is empty or off is left out."""
+    if isinstance(value, Mapping):
+        inner = {key.replace("_", " "): _short(item) for key, item in value.items() if key not in skip}
+        words = [text if key == "name" else f"{key} {text}" for key, text in inner.items() if text]
+        return ", ".join(words)
+    if isinstance(value, list):
+        return " ".join(f"({_short(item)})" if isinstance(item, Mapping) else _short(item) for item in value)
+    return "" if value in (None, False) else str(value)
 
 
 def _percent(fraction: float | None) -> str:
-    return "–" if fraction is None or isnan(fraction) else f"{100 * fraction:.1f}%"
+    return "-" if fraction is None or isnan(fraction) else f"{100 * fraction:.1f}%"
 
 
 def _points(fraction: float) -> str:
-    return "–" if isnan(fraction) else f"{100 * fraction:+.1f}"
+    return "-" if isnan(fraction) else f"{100 * fraction:+.1f}"
 
 
 def _p_value(p: float) -> str:
     if isnan(p):
-        return "–"
+        return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

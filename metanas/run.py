@@ -140,13 +140,13 @@ def fill(learner: Learner, state: State) -> None:
         target = {"net": learner.supernet.shared, "meta": learner.meta}.get(kind)
         if target is not None:
             with torch.no_grad():
-                target[key].copy_(torch.from_numpy(np.array(array)))
+                target[key].copy_(torch.from_numpy(np.array(array)).reshape(target[key].shape))
 
 
 def save_arrays(path: Path, state: State) -> None:
     """A safetensors file, whole or not at all."""
     partial = path.with_suffix(".partial")
-    save_file({name: np.ascontiguousarray(array) for name, array in state.items()}, partial)
+    save_file({name: np.array(array, order="C") for name, array in state.items()}, partial)
     os.replace(partial, path)
 
 

@@ -59,9 +59,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, reference: int) -> Tensor:
         x = self.conv(x)
         if self.pooling == "max":
-            x = nn.functional.max_pool2d(x, 2)
+            x = nn.functional.max_pool2d(x, 2, ceil_mode=True)
         elif self.pooling == "average":
-            x = nn.functional.avg_pool2d(x, 2)
+            x = nn.functional.avg_pool2d(x, 2, ceil_mode=True)
         normalised: Tensor = self.norm(x, reference)
         return normalised
 
@@ -127,8 +127,10 @@ class Stages:
 
     @property
     def default(self) -> Architecture:
-        """Conv-4 with middle widths, max pooling and statistics of the support set."""
-        return (0, 1, 0, 0, 0, 0) * len(self.widths) + (0,)
+        """As Conv-4, narrower at first and wider at last, with a residual block where maps are small and it is cheap."""
+        last = len(self.widths) - 1
+        stages = [(0, 1 + (i >= last - 1), int(i > 0), 0, 0, 0) for i in range(len(self.widths))]
+        return (*(gene for stage in stages for gene in stage), 0)
 
     def size(self) -> int:
         return math.prod(len(choices) for choices in self.choices)
