@@ -40,15 +40,15 @@ def inner_loop(
     rates: Rates,
     steps: int,
     second_order: bool,
-    first_step: int = 0,
 ) -> Weights:
     """Fast weights after `steps` gradient steps on `adapted` (MAML; Finn et al. 2017, section 2.2).
 
     Differentiable with respect to weights and rates. Without `second_order` the inner gradients count as
     constants, so no graph of theirs is kept (FOMAML, section 5.2).
     """
-    fast = dict(weights)
-    for step in range(first_step, first_step + steps):
+    # Views, so that a gradient is the partial one even where one weight was computed from another (head from body).
+    fast = {name: weight.view_as(weight) for name, weight in weights.items()}
+    for step in range(steps):
         gradients = torch.autograd.grad(loss(fast), [fast[n] for n in adapted], create_graph=second_order)
         for name, gradient in zip(adapted, gradients, strict=True):
             fast[name] = fast[name] - rates(name, step) * gradient

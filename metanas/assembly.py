@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from metanas.api import Architecture
 from metanas.config import RunConfig
@@ -15,7 +16,7 @@ from metanas.spaces.space import Family, Space
 from metanas.spaces.stages import Stages
 from metanas.supernet import SuperNet
 from metanas.worker import Sampler, Worker
-# EPF
+from tasks.episode_folders import folder_episodes
 from tasks.episodes import Episode, EpisodeSampler
 from tasks.pool import Pool, load_pool
 
@@ -31,7 +32,9 @@ def make_space(config: RunConfig) -> Space:
     channels = config.image.channels
     try:
         if config.space.name == "cells":
-            options = {k: tuple(v) if isinstance(v, list) else v for k, v in config.space.options.items()}
+            options: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in config.space.options.items()
+            }
             return Cells(channels=channels, **options)
         options = {"widths": tuple(tuple(w) for w in config.space.options["widths"])} if config.space.options else {}
         return Stages(channels=channels, size=config.image.size, **options)

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from metanas.api import Architecture
-from metanas.seeding import stream, torch_stream
+from metanas.seeding import torch_stream
 from metanas.training import MetaTrainer
 from metanas.transfer import Adaptation, Support, fine_tune, rank
 from metanas.worker import NamedEpisode, Worker
 from tasks.augment import augmentation
 
-SCRATCH_STEPS = 60
+SCRATCH_STEPS = 40
 """Gradient steps from random weights; more did not help on meta-validation episodes."""
 
 
@@ -41,10 +41,13 @@ class AdaptationJob:
         support = _support(episode)
         architecture = self.architectures[0]
         if len(self.architectures) > 1:
-            rng = stream(seed, "folds", self.episode)
-            architecture = rank(learner, self.architectures, support, self.adaptation.folds, rng)[0][0]
+            architecture = rank(learner, self.architectures, support)[0][0]
         weights = fine_tune(
-            learner, architecture, support, self.adaptation, _augment(self.adaptation),
+            learner,
+            architecture,
+            support,
+            self.adaptation,
+            _augment(self.adaptation),
             torch_stream(seed, "adaptation", self.episode),
         )
         logits = learner.logits(architecture, weights, support.inputs, episode.query_inputs)
@@ -67,9 +70,12 @@ class ScratchJob:
         fresh = trained.fresh(generator)
         support = _support(episode)
         weights = fine_tune(
-            fresh, self.architecture, support,
+            fresh,
+            self.architecture,
+            support,
             Adaptation(steps=SCRATCH_STEPS, body_rate=3e-3, head_rate=1e-2, augment=self.adaptation.augment),
-            _augment(self.adaptation), generator,
+            _augment(self.adaptation),
+            generator,
         )
         logits = fresh.logits(self.architecture, weights, support.inputs, episode.query_inputs)
         return Score(_accuracy(logits, episode), self.architecture)
@@ -93,8 +99,16 @@ def train_alone(
             loss, accuracy = trainer.step([architecture] * tasks, step * tasks, rate)
             step += 1
             if step % 50 == 0 or step == total:
-                show({"event": "baseline", "network": network, "step": step, "done": step / total,
-                      "loss": loss, "accuracy": accuracy})
+                show(
+                    {
+                        "event": "baseline",
+                        "network": network,
+                        "step": step,
+                        "done": step / total,
+                        "loss": loss,
+                        "accuracy": accuracy,
+                    }
+                )
 
 
 def _support(episode: NamedEpisode) -> Support:

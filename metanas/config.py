@@ -64,7 +64,9 @@ class RunConfig(_Section):
 def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
     """Reads a YAML file and lays `settings` ("budget.minutes=15") over it. Raises MetanasError."""
     if not path.is_file():
-        raise MetanasError(f"there is no configuration '{path}'; give the path of a YAML file such as configs/demo.yaml.")
+        raise MetanasError(
+            f"there is no configuration '{path}'; give the path of a YAML file such as configs/demo.yaml."
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:

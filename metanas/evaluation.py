@@ -19,7 +19,7 @@ from metanas.assembly import (
     make_pool,
     random_architecture,
 )
-from metanas.baselines import AdaptationJob, ScratchJob, Score, train_alone
+from metanas.baselines import AdaptationJob, Score, ScratchJob, train_alone
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.executor import Executor
@@ -52,8 +52,16 @@ def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda ev
                 scores = executor.run(jobs)
                 methods.append(_row(name, note, scores))
                 show({"event": "method", "test": test.name, "method": name, **_summary(scores)})
-            results.append({"name": test.name, "split": "test", "episodes": test.episodes, "seed": config.seed,
-                            "spec": asdict(test.draw), "methods": methods})
+            results.append(
+                {
+                    "name": test.name,
+                    "split": "test",
+                    "episodes": test.episodes,
+                    "seed": config.seed,
+                    "spec": asdict(test.draw),
+                    "methods": methods,
+                }
+            )
     folder.write_json("evaluation.json", results)
     return results
 
@@ -93,15 +101,27 @@ def _methods(
         return [AdaptationJob(network, (architecture,), how, split, index) for index in episodes]
 
     return [
-        ("metanas", "architecture chosen on each support set, then adapted",
-         _adaptation_jobs(folder, config, split, episodes)),
-        ("random architecture", "meta-trained alone for as many outer steps, adapted the same way",
-         adapted(RANDOM, drawn)),
+        (
+            "metanas",
+            "architecture chosen on each support set, then adapted",
+            _adaptation_jobs(folder, config, split, episodes),
+        ),
+        (
+            "random architecture",
+            "meta-trained alone for as many outer steps, adapted the same way",
+            adapted(RANDOM, drawn),
+        ),
         ("conv-4", "meta-trained alone for as many outer steps, adapted the same way", adapted(CONV4, ())),
-        ("frozen features, nearest prototype", "the run's architecture without gradient steps",
-         adapted(SUPERNET, chosen, frozen)),
-        ("from scratch", "the run's architecture from random weights, on the support set alone",
-         [ScratchJob(SUPERNET, chosen, adaptation, split, index) for index in episodes]),
+        (
+            "frozen features, nearest prototype",
+            "the run's architecture without gradient steps",
+            adapted(SUPERNET, chosen, frozen),
+        ),
+        (
+            "from scratch",
+            "the run's architecture from random weights, on the support set alone",
+            [ScratchJob(SUPERNET, chosen, adaptation, split, index) for index in episodes],
+        ),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class Inner:
     rate of its own.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     steps: int = 1
     body_rate: float = 0.05
@@ -100,9 +100,7 @@ class Learner:
         )
         return found, problem.accuracy
 
-    def adapt(
-        self, architecture: Architecture, inputs: Tensor, labels: Tensor, ways: int, steps: int
-    ) -> Weights:
+    def adapt(self, architecture: Architecture, inputs: Tensor, labels: Tensor, ways: int, steps: int) -> Weights:
         """Weights of body and head after `steps` gradient steps on the support set, ready for `logits`."""
         meta = {name: value.detach() for name, value in self.meta.items()}
         support = _Support(self, architecture, _layout(inputs), labels, ways, meta)
@@ -120,6 +118,11 @@ class Learner:
         """Logits (Q, K) of queries; the support set gives the statistics of normalisation."""
         features = self.features(architecture, weights, torch.cat([support, queries]), len(support))
         return apply_head(weights, features[len(support) :])
+
+    @torch.no_grad()
+    def embed(self, architecture: Architecture, support: Tensor) -> Tensor:
+        """Features (S, D) of a support set by the shared weights."""
+        return self.features(architecture, self._weights(architecture), support, len(support))
 
     def evaluate(self, architecture: Architecture, episode: EpisodeData, steps: int) -> tuple[float, float]:
         """Accuracy and loss on the query set after `steps` inner steps on the support set."""

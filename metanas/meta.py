@@ -65,12 +65,14 @@ def meta_gradient(
     adapted = problem.head if method == "anil" else (*problem.body, *problem.head)
     fast = inner_loop(problem.support_loss, start, adapted, rates, steps, second_order=method in ("maml", "anil"))
     loss = problem.query_loss(fast)
-    return _collect(loss, torch.autograd.grad(loss, [*leaves.values(), *parameters.values()], allow_unused=True),
-                    leaves, parameters)
+    return _collect(
+        loss, torch.autograd.grad(loss, [*leaves.values(), *parameters.values()], allow_unused=True), leaves, parameters
+    )
 
 
-def _reptile(problem: Problem, weights: Mapping[str, Tensor], rates: Rates, steps: int, parameters: Weights
-             ) -> MetaGradient:
+def _reptile(
+    problem: Problem, weights: Mapping[str, Tensor], rates: Rates, steps: int, parameters: Weights
+) -> MetaGradient:
     """The way from the weights to the adapted ones, as a gradient (Nichol et al. 2018, section 3)."""
     start = problem.prepare(_leaves(weights))
     names = (*problem.body, *problem.head)
@@ -82,8 +84,9 @@ def _reptile(problem: Problem, weights: Mapping[str, Tensor], rates: Rates, step
     return MetaGradient(way, {n: torch.zeros_like(p) for n, p in parameters.items()}, float(loss))
 
 
-def _difference(problem: Problem, weights: Mapping[str, Tensor], rates: Rates, steps: int, parameters: Weights
-                ) -> MetaGradient:
+def _difference(
+    problem: Problem, weights: Mapping[str, Tensor], rates: Rates, steps: int, parameters: Weights
+) -> MetaGradient:
     """MAML with Hessian-vector products by central differences (DARTS, Liu et al. 2019, equation 8).
 
     Walks the inner loop back: v <- v - rate * H v, one step at a time, so memory does not grow with the steps.
@@ -95,15 +98,17 @@ def _difference(problem: Problem, weights: Mapping[str, Tensor], rates: Rates, s
     inner: list[list[Tensor]] = []
     for step in range(steps):
         inner.append(_gradient(problem.support_loss, states[-1], names))
-        states.append(states[-1] | {
-            n: states[-1][n] - _value(rates(n, step)) * g for n, g in zip(names, inner[-1], strict=True)
-        })
+        states.append(
+            states[-1] | {n: states[-1][n] - _value(rates(n, step)) * g for n, g in zip(names, inner[-1], strict=True)}
+        )
     last = {n: w.requires_grad_(n in names) for n, w in states[-1].items()}
     loss = problem.query_loss(last)
     found = torch.autograd.grad(loss, [*(last[n] for n in names), *parameters.values()], allow_unused=True)
     vector = [torch.zeros_like(last[n]) if g is None else g for n, g in zip(names, found, strict=False)]
-    extra = {n: torch.zeros_like(p) if g is None else g
-             for (n, p), g in zip(parameters.items(), found[len(names):], strict=True)}
+    extra = {
+        n: torch.zeros_like(p) if g is None else g
+        for (n, p), g in zip(parameters.items(), found[len(names) :], strict=True)
+    }
     for step in reversed(range(steps)):
         extra = _rate_gradients(extra, parameters, rates, names, step, inner[step], vector)
         scaled = [_value(rates(n, step)) * v for n, v in zip(names, vector, strict=True)]
@@ -115,11 +120,21 @@ def _difference(problem: Problem, weights: Mapping[str, Tensor], rates: Rates, s
     return MetaGradient(collected.weights, {n: extra[n] + collected.parameters[n] for n in extra}, collected.loss)
 
 
-def _rate_gradients(extra: Weights, parameters: Weights, rates: Rates, names: Sequence[str], step: int,
-                    inner: list[Tensor], vector: list[Tensor]) -> Weights:
+def _rate_gradients(
+    extra: Weights,
+    parameters: Weights,
+    rates: Rates,
+    names: Sequence[str],
+    step: int,
+    inner: list[Tensor],
+    vector: list[Tensor],
+) -> Weights:
     """Adds d loss / d rate = -<inner gradient, vector> of one step to the gradients of the learned rates."""
-    terms = [-(_rate * (g * v).sum()) for n, g, v in zip(names, inner, vector, strict=True)
-             if isinstance(_rate := rates(n, step), Tensor) and _rate.requires_grad]
+    terms = [
+        -(rate * (g * v).sum())
+        for n, g, v in zip(names, inner, vector, strict=True)
+        if isinstance(rate := rates(n, step), Tensor) and rate.requires_grad
+    ]
     if not terms:
         return extra
     found = torch.autograd.grad(torch.stack(terms).sum(), list(parameters.values()), allow_unused=True)
@@ -127,7 +142,7 @@ def _rate_gradients(extra: Weights, parameters: Weights, rates: Rates, names: Se
 
 
 def _hessian_vector(loss: Loss, weights: Weights, names: Sequence[str], vector: list[Tensor]) -> list[Tensor]:
-    norm = torch.sqrt(sum(v.square().sum() for v in vector) + torch.finfo(vector[0].dtype).tiny)
+    norm = torch.stack([v.square().sum() for v in vector]).sum().sqrt() + torch.finfo(vector[0].dtype).tiny
     step = DIFFERENCE / norm
     ahead = weights | {n: weights[n] + step * v for n, v in zip(names, vector, strict=True)}
     behind = weights | {n: weights[n] - step * v for n, v in zip(names, vector, strict=True)}
@@ -149,6 +164,8 @@ def _leaves(weights: Mapping[str, Tensor]) -> Weights:
 
 
 def _collect(loss: Tensor, found: Sequence[Tensor | None], leaves: Weights, parameters: Weights) -> MetaGradient:
-    named = [(n, torch.zeros_like(w) if g is None else g)
-             for (n, w), g in zip([*leaves.items(), *parameters.items()], found, strict=True)]
-    return MetaGradient(dict(named[: len(leaves)]), dict(named[len(leaves):]), float(loss.detach()))
+    named = [
+        (n, torch.zeros_like(w) if g is None else g)
+        for (n, w), g in zip([*leaves.items(), *parameters.items()], found, strict=True)
+    ]
+    return MetaGradient(dict(named[: len(leaves)]), dict(named[len(leaves) :]), float(loss.detach()))

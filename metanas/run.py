@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors.numpy import load_file, save_file
 
 from metanas.api import Architecture, Evaluation
@@ -133,8 +134,6 @@ class RunListener:
 
 def fill(learner: Learner, state: State) -> None:
     """Copies a saved state into the learner's tensors, in place."""
-    import torch
-
     for name, array in state.items():
         kind, _, key = name.partition(".")
         target = {"net": learner.supernet.shared, "meta": learner.meta}.get(kind)

@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Budget:
     `repeat.yaml`. Warm-up and widening take their shares of the minutes, the generations the rest in equal parts.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     minutes: float | None = None
     warmup_steps: int = 200
@@ -67,7 +67,7 @@ class SearchSettings:
     al. 2019); `explore` of the others run uniformly random paths, the rest members of the population.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     rate: float = 5e-3
     tasks_per_step: int = 2
@@ -196,8 +196,14 @@ class Search:
                 progress.episodes += self.settings.tasks_per_step
             loss, accuracy = np.mean(results, axis=0)
             phase = ("warmup", "widening", "generation")[min(progress.phase, 2)]
-            self._event("steps", phase=phase, generation=max(0, progress.phase - 1), step=sum(progress.finished)
-                        + progress.step, loss=float(loss), accuracy=float(accuracy))
+            self._event(
+                "steps",
+                phase=phase,
+                generation=max(0, progress.phase - 1),
+                step=sum(progress.finished) + progress.step,
+                loss=float(loss),
+                accuracy=float(accuracy),
+            )
             if progress.step % CHECKPOINT < CHUNK and not self._phase_over(planned):
                 self._checkpoint()
         self._event("phase", phase="weights", duration=time.monotonic() - started)
@@ -252,9 +258,11 @@ class Search:
         self.screen.update(self.features([a for a, _ in seen]), np.array([target for _, target in seen]))
         self.strategy.tell(candidates)
         self._event("phase", phase="fitness", duration=time.monotonic() - started)
-        pairs = [] if predicted is None else [
-            [float(predicted[asked.index(a)]), target] for a, target in seen if a in set(fresh)
-        ]
+        pairs = (
+            []
+            if predicted is None
+            else [[float(predicted[asked.index(a)]), target] for a, target in seen if a in set(fresh)]
+        )
         self._event(
             "generation",
             generation=generation,
@@ -268,8 +276,16 @@ class Search:
         """Every architecture on the same episodes, into the store."""
         started = time.monotonic()
         jobs = [
-            EvaluationJob(self.trainer.network, a, self.cost(a), "validation", tuple(episodes), self.inner_steps,
-                          generation, self.trainer.version)
+            EvaluationJob(
+                self.trainer.network,
+                a,
+                self.cost(a),
+                "validation",
+                tuple(episodes),
+                self.inner_steps,
+                generation,
+                self.trainer.version,
+            )
             for a in architectures
         ]
         evaluations = [e for rows in self.trainer.executor.run(jobs) for e in rows]
@@ -290,7 +306,7 @@ class Search:
         if not found:
             raise MetanasError(
                 "every architecture of this generation failed; the first error in the store is: "
-                f"{(evaluations[0].error or '').strip().splitlines()[-1]}"
+                f"{next(e.error for e in evaluations if e.error).strip().splitlines()[-1]}"
             )
         return found
 

@@ -24,8 +24,14 @@ from predictors.screening import Screen
 Show = Callable[[dict[str, Any]], None]
 
 
-def train(config: RunConfig, out: Path, data: Path | None = None, resume: bool = False, download: bool = False,
-          show: Show = lambda event: None) -> RunFolder:
+def train(
+    config: RunConfig,
+    out: Path,
+    data: Path | None = None,
+    resume: bool = False,
+    download: bool = False,
+    show: Show = lambda event: None,
+) -> RunFolder:
     """Searches as `config` says and leaves the meta-network in `out`.
 
     `show` is told every event of the log. With `resume` an interrupted run goes on from its last checkpoint, to the
@@ -38,7 +44,9 @@ def train(config: RunConfig, out: Path, data: Path | None = None, resume: bool =
             f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
             "some under splits.validation."
         )
-    make_samplers(config, pool)  # says what is short before anything starts
+    # Both say what is wrong with the configuration before anything is written.
+    make_samplers(config, pool)
+    space = make_space(config)
     folder = RunFolder(out)
     folder.begin(config, resume)
     if (out / "population.json").exists():
@@ -46,7 +54,6 @@ def train(config: RunConfig, out: Path, data: Path | None = None, resume: bool =
     with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:
         learner = make_learner(config)
         trainer = MetaTrainer(SUPERNET, learner, executor)
-        space = make_space(config)
         strategy = Evolution(space, config.search.population)
         screen = Screen(config.predictor.floor, config.seed)
         features = Features(space, config.image.size)
@@ -89,8 +96,15 @@ class Features:
         )
 
 
-def _restore(folder: RunFolder, store: Store, space: Space, trainer: MetaTrainer, strategy: Evolution, screen: Screen,
-             features: Features) -> Progress:
+def _restore(
+    folder: RunFolder,
+    store: Store,
+    space: Space,
+    trainer: MetaTrainer,
+    strategy: Evolution,
+    screen: Screen,
+    features: Features,
+) -> Progress:
     """Puts everything where the last checkpoint left it; the beginning when there is none."""
     run = folder.path.name
     found = folder.load_checkpoint()

@@ -50,9 +50,7 @@ class MetaTrainer:
         count = len(gradients)
         return sum(g.loss for g in gradients) / count, sum(g.accuracy for g in gradients) / count
 
-    def _accumulate(
-        self, architectures: Sequence[Architecture], gradients: Sequence[Gradient]
-    ) -> dict[str, Tensor]:
+    def _accumulate(self, architectures: Sequence[Architecture], gradients: Sequence[Gradient]) -> dict[str, Tensor]:
         """Writes the mean gradient; returns which entries some architecture used."""
         used = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in self._parameters.items()}
         for parameter in self._parameters.values():

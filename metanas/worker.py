@@ -30,7 +30,8 @@ class NamedEpisode(EpisodeData, Protocol):
 class Sampler(Protocol):
     """Episodes by index: a pure function of its seed and name."""
 
-    seed: int
+    @property
+    def seed(self) -> int: ...
 
     def episode(self, index: int) -> NamedEpisode: ...
 

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-
 SHRINKAGE = 100.0
 """How many positions of the support set weigh as much as the sample's own statistics."""
 

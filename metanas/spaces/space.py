@@ -36,6 +36,9 @@ class Family(Protocol):
     name: str
     channels: int  # of the input images
 
+    def __hash__(self) -> int:
+        """Of the object: what is derived from a family is cached by it."""
+
     @property
     def default(self) -> Architecture:
         """A sound hand-made architecture: the first to be warmed up."""

@@ -123,13 +123,15 @@ class Stages:
         self.widths = widths
         self.one_position = size // 2 ** len(widths) == 1
         per_stage = [(KERNELS, w, DEPTHS, POOLINGS, NORMS, ATTENTIONS) for w in widths]
-        self.choices: list[tuple[object, ...]] = [c for stage in per_stage for c in stage] + [READOUTS]
+        self.choices: list[tuple[object, ...]] = [*(c for stage in per_stage for c in stage), READOUTS]
 
     @property
     def default(self) -> Architecture:
-        """As Conv-4, narrower at first and wider at last, with a residual block where maps are small and it is cheap."""
+        """As Conv-4, narrower at first and wider at last, with residual blocks where maps are small and cheap."""
         last = len(self.widths) - 1
-        stages = [(0, 1 + (i >= last - 1), int(i > 0), 0, 0, 0) for i in range(len(self.widths))]
+        stages = [
+            (0, min(1 + (i >= last - 1), len(widths) - 1), int(i > 0), 0, 0, 0) for i, widths in enumerate(self.widths)
+        ]
         return (*(gene for stage in stages for gene in stage), 0)
 
     def size(self) -> int:
@@ -156,7 +158,7 @@ class Stages:
         return tuple(int(rng.integers(len(choices))) for choices in self.choices)
 
     def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-        gene = int(rng.integers(len(self.choices)))
+        gene = int(rng.choice([i for i, choices in enumerate(self.choices) if len(choices) > 1]))
         other = int(rng.integers(len(self.choices[gene]) - 1))
         value = other + (other >= architecture[gene])
         return (*architecture[:gene], value, *architecture[gene + 1 :])
@@ -241,8 +243,11 @@ def _slices(space: Stages, architecture: Architecture) -> Mapping[str, Index]:
 
 
 def _stage_text(kernel: int, width: int, depth: int, pooling: str, norm: str, gate: str) -> str:
-    return f"{kernel}x{kernel} {width}" + (f" +{depth}" if depth else "") + f" {pooling}/{norm}" + (
-        " attention" if gate != "none" else ""
+    return (
+        f"{kernel}x{kernel} {width}"
+        + (f" +{depth}" if depth else "")
+        + f" {pooling}/{norm}"
+        + (" attention" if gate != "none" else "")
     )
 
 
