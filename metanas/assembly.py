@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from metanas.api import Architecture
-from metanas.config import RunConfig
+from metanas.config import RunConfig, load_config
 from metanas.errors import MetanasError
 from metanas.executor import Executor, InProcess, RayActors
 from metanas.learner import Learner
@@ -19,6 +21,7 @@ from metanas.worker import Sampler, Worker
 from tasks.episode_folders import folder_episodes
 from tasks.episodes import Episode, EpisodeSampler
 from tasks.pool import Pool, load_pool
+from tasks.task import ImageForm
 
 SUPERNET = "supernet"
 CONV4 = "conv-4"
@@ -29,17 +32,17 @@ FOLDERS = "episode folders"
 
 def make_space(config: RunConfig) -> Space:
     """The search space; a wrong option is named."""
-    channels = config.image.channels
+    form, options = config.image, {key: _frozen(value) for key, value in config.space.options.items()}
     try:
         if config.space.name == "cells":
-            options: dict[str, Any] = {
-                k: tuple(v) if isinstance(v, list) else v for k, v in config.space.options.items()
-            }
-            return Cells(channels=channels, **options)
-        options = {"widths": tuple(tuple(w) for w in config.space.options["widths"])} if config.space.options else {}
-        return Stages(channels=channels, size=config.image.size, **options)
-    except (TypeError, KeyError) as error:
+            return Cells(channels=form.channels, **options)
+        return Stages(channels=form.channels, size=form.size, **options)
+    except TypeError as error:
         raise MetanasError(f"space.options of the space '{config.space.name}': {error}; see docs/spaces.md.") from error
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def make_family(config: RunConfig, network: str) -> Family:
@@ -64,6 +67,19 @@ def make_pool(config: RunConfig, data: Path | None, download: bool = False) -> P
     """The task pool of the configuration."""
     spec = config.pool if isinstance(config.pool, dict) else Path(config.pool)
     return load_pool(spec, config.image, data=data, hold_out=config.hold_out, download=download)
+
+
+def read_pool(path: Path, data: Path | None) -> Pool:
+    """The pool of a run's configuration, or of a pool's own file, which has no images' form and takes the default."""
+    if not path.is_file():
+        raise MetanasError(f"there is no file '{path}'; give a pool's YAML file or a run's configuration.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
+    if isinstance(content, dict) and "sources" in content:
+        return load_pool(path, ImageForm(), data=data)
+    return make_pool(load_config(path), data)
 
 
 def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:

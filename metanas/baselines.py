@@ -13,8 +13,8 @@ from metanas.transfer import Adaptation, Support, fine_tune, rank
 from metanas.worker import NamedEpisode, Worker
 from tasks.augment import augmentation
 
-SCRATCH_STEPS = 40
-"""Gradient steps from random weights; more did not help on meta-validation episodes."""
+SCRATCH_STEPS = 30
+"""Gradient steps from random weights."""
 
 
 @dataclass(frozen=True)

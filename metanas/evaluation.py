@@ -1,6 +1,6 @@
 """`metanas evaluate`: the meta-network and every baseline, on the same test episodes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.executor import Executor
 from metanas.run import RunFolder, save_arrays
-from metanas.statistics import mean_interval
+from metanas.statistics import mean_interval, paired
 from metanas.training import MetaTrainer
 from metanas.worker import pack
 from tasks.episode_folders import folder_episodes
@@ -77,6 +77,21 @@ def evaluate_folders(folder: RunFolder, episodes: Path) -> list[dict[str, Any]]:
         _load_supernet(folder, config, executor)
         scores = executor.run(_adaptation_jobs(folder, config, FOLDERS, range(count)))
     return [{"episode": name, "accuracy": score.accuracy} for name, score in zip(names, scores, strict=True)]
+
+
+def compare(result: Mapping[str, Any]) -> list[str]:
+    """One line a method: mean accuracy, 95% interval, and the paired difference to metanas."""
+    ours = np.array(result["methods"][0]["accuracies"])
+    lines = []
+    for method in result["methods"]:
+        theirs = np.array(method["accuracies"])
+        mean, half = mean_interval(theirs)
+        line = f"{method['method']:36} {mean:7.2%} +- {half:.2%}"
+        if method is not result["methods"][0]:
+            gap = paired(ours, theirs)
+            line += f"   metanas is better by {gap.difference:.2%} ({gap.low:.2%} to {gap.high:.2%}, p={gap.p:.2g})"
+        lines.append(line)
+    return lines
 
 
 def candidates(folder: RunFolder, config: RunConfig) -> tuple[Architecture, ...]:

@@ -74,8 +74,7 @@ class _Actor:
         self._worker = make_worker()
 
     def load(self, network: str, state: State) -> None:
-        # Ray hands out arrays that live in its object store and cannot be written to.
-        self._worker.load(network, {name: array.copy() for name, array in state.items()})
+        self._worker.load(network, state)
 
     def run(self, job: Job[Any]) -> Any:
         return job.run(self._worker)

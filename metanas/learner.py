@@ -120,6 +120,15 @@ class Learner:
         return apply_head(weights, features[len(support) :])
 
     @torch.no_grad()
+    def prototypes(
+        self, architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor, labels: Tensor, ways: int
+    ) -> Weights:
+        """The head of the class means of features by `weights`."""
+        return prototype_head(
+            self.features(architecture, weights, inputs, len(inputs)), labels, ways, self.meta[SCALE].exp()
+        )
+
+    @torch.no_grad()
     def embed(self, architecture: Architecture, support: Tensor) -> Tensor:
         """Features (S, D) of a support set by the shared weights."""
         return self.features(architecture, self._weights(architecture), support, len(support))

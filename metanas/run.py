@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from metanas.api import Architecture, Evaluation
+from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.config import RunConfig, as_yaml, load_config
 from metanas.errors import MetanasError
 from metanas.learner import Learner
@@ -86,10 +86,15 @@ class RunFolder:
         return tuple(self.read_json("population.json")["chosen"])
 
     @property
+    def members(self) -> list[Candidate]:
+        """The last population as it was measured."""
+        rows = self.read_json("population.json")["population"]
+        return [Candidate(tuple(r["architecture"]), r["accuracy"], Cost(r["params"], r["macs"])) for r in rows]
+
+    @property
     def population(self) -> list[Architecture]:
         """The last population, most accurate first."""
-        rows = self.read_json("population.json")["population"]
-        return [tuple(row["architecture"]) for row in sorted(rows, key=lambda row: -row["accuracy"])]
+        return [member.architecture for member in sorted(self.members, key=lambda member: -member.accuracy)]
 
     # Checkpoints: a folder a step, and one file that names the last whole one.
 

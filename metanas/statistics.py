@@ -44,3 +44,9 @@ def paired(ours: np.ndarray, theirs: np.ndarray) -> Paired:
     else:
         statistic = inf if mean else 0.0
     return Paired(mean, mean - half, mean + half, float(2 * stats.t.sf(statistic, count - 1)))
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The 95% interval of a fraction `right` of `count` (Wilson 1927)."""
+    interval = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -19,6 +19,7 @@ from metanas.strategies.evolution import Evolution
 from metanas.training import MetaTrainer
 from metanas.worker import pack
 from predictors.features import architecture_features
+from predictors.saved import save_predictor
 from predictors.screening import Screen
 
 Show = Callable[[dict[str, Any]], None]
@@ -56,7 +57,7 @@ def train(
         trainer = MetaTrainer(SUPERNET, learner, executor)
         strategy = Evolution(space, config.search.population)
         screen = Screen(config.predictor.floor, config.seed)
-        features = Features(space, config.image.size)
+        features = ArchitectureFeatures(space, config.image.size)
         progress = _restore(folder, store, space, trainer, strategy, screen, features)
         search = Search(
             seed=config.seed,
@@ -75,11 +76,13 @@ def train(
             progress=progress,
         )
         outcome = search.run()
+        if screen.predictor is not None:
+            save_predictor(out / "predictor.safetensors", screen.predictor, space.name)
         _finish(folder, config, outcome, progress, trainer)
     return folder
 
 
-class Features:
+class ArchitectureFeatures:
     """Architectures -> what the predictor sees of them, (n, d)."""
 
     def __init__(self, space: Space, size: int) -> None:
@@ -103,7 +106,7 @@ def _restore(
     trainer: MetaTrainer,
     strategy: Evolution,
     screen: Screen,
-    features: Features,
+    features: ArchitectureFeatures,
 ) -> Progress:
     """Puts everything where the last checkpoint left it; the beginning when there is none."""
     run = folder.path.name

@@ -61,7 +61,7 @@ class MetaTrainer:
                 index: Index = slices[name.removeprefix("net.")] if name.startswith("net.") else ()
                 grad = self._parameters[name].grad
                 assert grad is not None
-                grad[index] += torch.from_numpy(np.asarray(array)) / len(gradients)
+                grad[index] += torch.tensor(array) / len(gradients)
                 used[name][index] = True
         return used
 

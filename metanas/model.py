@@ -1,0 +1,208 @@
+"""An adapted network: made for a new task's folder, saved, loaded, and asked about files."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from metanas.adapt import HEAD, apply_head
+from metanas.api import Architecture
+from metanas.assembly import make_learner, make_space
+from metanas.config import RunConfig, parse_config
+from metanas.errors import MetanasError
+from metanas.learner import Learner
+from metanas.run import RunFolder, write_text
+from metanas.seeding import stream, torch_stream
+from metanas.spaces.norm import record_statistics
+from metanas.spaces.space import Features
+from metanas.statistics import wilson
+from metanas.strategies.evolution import Evolution
+from metanas.train import ArchitectureFeatures
+from metanas.transfer import Adaptation, Augment, Support, fine_tune, folds, rank
+from predictors.saved import load_predictor
+from tasks.augment import augmentation
+from tasks.cache import open_image, to_form
+from tasks.sources.folder import load as load_folder
+
+OFFSPRING = 24
+"""Fresh architectures bred from the population for a new task, of which the predictor lets the best be tried."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Cross-validated accuracy with its 95% Wilson interval; all None where nothing could be held out."""
+
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network for one task: plain features with recorded support statistics, and a linear head."""
+
+    config: RunConfig
+    architecture: Architecture
+    classes: tuple[str, ...]
+    network: Features
+    head: dict[str, Tensor]
+    expected: Expected
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(N, K) for images (N, C, H, W) in [0, 1]; each answer depends on its own image alone."""
+        return torch.softmax(apply_head(self.head, self.network(images, 0)), 1)
+
+
+def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
+    """A model for the task in `folder` (one subfolder a class), saved as `out`.
+
+    The predictor ranks the population and fresh offspring, leave-one-out accuracy on the support set ranks the best of
+    them and the run's choice, and the winner is adapted. Raises MetanasError for folders that cannot be learned from.
+    """
+    if out.exists():
+        raise MetanasError(f"'{out}' is there already; give another --out, or remove it first.")
+    config = run.config
+    learner = make_learner(config)
+    learner.precision = "float32"
+    run.load_weights(learner)
+    classes, support = _read_support(folder, config)
+    adaptation = config.adaptation
+    augment = augmentation(adaptation.augment) if adaptation.augment else None
+    architecture = rank(learner, _candidates(run, config), support)[0][0]
+    expected = _expected(learner, architecture, support, adaptation, augment, config.seed)
+    weights = fine_tune(learner, architecture, support, adaptation, augment, torch_stream(config.seed, "adapt"))
+    head = {name: weights[name] for name in HEAD}
+    body = {name: weight for name, weight in weights.items() if name not in HEAD}
+    network = learner.supernet.space.build(architecture)
+    network.load_state_dict(body, strict=False)
+    record_statistics(network, True)
+    with torch.no_grad():
+        network(support.inputs, len(support.inputs))
+    record_statistics(network, False)
+    model = Model(config, architecture, classes, network.requires_grad_(False), head, expected)
+    _save(model, out, run)
+    return model
+
+
+def load_model(path: Path) -> Model:
+    """Reads what `adapt` wrote. Raises MetanasError when it is no model."""
+    try:
+        content = json.loads((path / "model.json").read_text(encoding="utf-8"))
+        tensors = load_file(path / "weights.safetensors")
+    except (OSError, ValueError) as error:
+        raise MetanasError(f"'{path}' is no adapted model ({error}); make one with `metanas adapt`.") from error
+    config = parse_config(content["config"], str(path / "model.json"))
+    architecture = tuple(content["architecture"])
+    network = make_space(config).build(architecture)
+    network.load_state_dict({n.removeprefix("body."): t for n, t in tensors.items() if n.startswith("body.")})
+    head = {name: tensors[name] for name in HEAD}
+    return Model(
+        config,
+        architecture,
+        tuple(content["classes"]),
+        network.requires_grad_(False),
+        head,
+        Expected(**content["expected"]),
+    )
+
+
+def predict(model: Model, files: Sequence[Path]) -> list[dict[str, Any]]:
+    """For each file its class and the probability of every class. Raises MetanasError for a file that is no image."""
+    answers = []
+    for file in files:
+        if not file.is_file():
+            raise MetanasError(f"there is no file '{file}'; give the paths of images.")
+        image = to_form(open_image(file, str(file)), model.config.image)
+        probabilities = model.probabilities(_as_inputs(image[None]))[0].tolist()
+        best = int(np.argmax(probabilities))
+        answers.append(
+            {
+                "file": str(file),
+                "class": model.classes[best],
+                "probabilities": dict(zip(model.classes, probabilities, strict=True)),
+            }
+        )
+    return answers
+
+
+def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Support]:
+    if not folder.is_dir():
+        raise MetanasError(f"there is no folder '{folder}'; give one that holds a folder of images for every class.")
+    from tasks.sources import Where
+
+    tasks = load_folder(name=folder.name, form=config.image, where=Where(Path()), path=folder.absolute())
+    if len(tasks) != 1:
+        raise MetanasError(f"'{folder}' holds {len(tasks)} lines; give the folder of one, with its classes inside.")
+    task = tasks[0]
+    if len(task.classes) < 2:
+        raise MetanasError(f"'{folder}' holds one class, '{task.classes[0]}'; add a folder of a second class.")
+    inputs = _as_inputs(task.read(np.arange(len(task))))
+    return task.classes, Support(inputs, torch.from_numpy(task.labels.astype(np.int64)), len(task.classes))
+
+
+def _as_inputs(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).float() / 255
+
+
+def _candidates(run: RunFolder, config: RunConfig) -> list[Architecture]:
+    """The run's choice, then what the predictor thinks best of the population and of its fresh offspring."""
+    space = make_space(config)
+    strategy = Evolution(space, config.search.population)
+    strategy.tell(run.members)
+    known = run.population
+    fresh = strategy.ask(OFFSPRING, stream(config.seed, "offspring of a new task"))
+    features = ArchitectureFeatures(space, config.image.size)
+    pool = list(dict.fromkeys([*known, *fresh]))
+    table = features(pool)
+    mean, _ = load_predictor(run.path / "predictor.safetensors", space.name, table.shape[1]).predict(table)
+    ranked = [pool[i] for i in np.argsort(-mean, kind="stable")]
+    return list(dict.fromkeys([run.chosen, *ranked]))[: config.adaptation.candidates]
+
+
+def _expected(
+    learner: Learner,
+    architecture: Architecture,
+    support: Support,
+    adaptation: Adaptation,
+    augment: Augment | None,
+    seed: int,
+) -> Expected:
+    """Adapts on all folds but one and asks about that one."""
+    parts = folds(support.labels.numpy(), adaptation.folds, stream(seed, "folds"))
+    if not parts:
+        return Expected(None, None, None, 0)
+    right = 0
+    for number, held_out in enumerate(parts):
+        kept = support.take(np.setdiff1d(np.arange(len(support.labels)), held_out))
+        left = support.take(held_out)
+        generator = torch_stream(seed, "cross-validation", number)
+        weights = fine_tune(learner, architecture, kept, adaptation, augment, generator)
+        logits = learner.logits(architecture, weights, kept.inputs, left.inputs)
+        right += int((logits.argmax(1) == left.labels).sum())
+    count = len(support.labels)
+    low, high = wilson(right, count)
+    return Expected(right / count, low, high, count)
+
+
+def _save(model: Model, out: Path, run: RunFolder) -> None:
+    out.mkdir(parents=True)
+    tensors = {f"body.{name}": tensor.contiguous() for name, tensor in model.network.state_dict().items()}
+    save_file(tensors | {name: tensor.contiguous() for name, tensor in model.head.items()}, out / "weights.safetensors")
+    content = {
+        "classes": model.classes,
+        "architecture": model.architecture,
+        "describe": make_space(model.config).describe(model.architecture),
+        "expected": asdict(model.expected),
+        "run": run.path.name,
+        "versions": run.read_json("versions.json"),
+        "config": model.config.model_dump(mode="json"),
+    }
+    write_text(out / "model.json", json.dumps(content, indent=1))

@@ -1,0 +1,68 @@
+"""How far it is: a moving bar on a terminal, plain lines elsewhere, always on standard error."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+Show = Callable[[dict[str, Any]], None]
+PAUSE = 10.0
+"""Seconds between two plain lines."""
+
+
+@contextmanager
+def make_show() -> Iterator[Show]:
+    """Gives the function that events of a run are told to."""
+    if not sys.stderr.isatty():
+        yield _plain()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description:45}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bars: dict[str, Any] = {}
+
+        def show(event: dict[str, Any]) -> None:
+            text = describe(event)
+            if event["event"] == "method":
+                progress.console.print(text)
+            elif text:
+                name = event.get("network", "search")
+                bars.setdefault(name, progress.add_task("", total=1.0) if name not in bars else None)
+                progress.update(bars[name], completed=event["done"], description=text)
+
+        yield show
+
+
+def describe(event: dict[str, Any]) -> str:
+    """One line on an event, empty for one that says nothing new."""
+    match event["event"]:
+        case "steps":
+            return f"{event['phase']}: step {event['step']}, query accuracy {event['accuracy']:.1%}"
+        case "generation":
+            return f"generation {event['generation']}: best {event['best']:.1%}"
+        case "baseline":
+            return f"baseline {event['network']}: step {event['step']}, query accuracy {event['accuracy']:.1%}"
+        case "method":
+            return f"{event['test']}, {event['method']}: {event['accuracy']:.2%} +- {event['interval']:.2%}"
+    return ""
+
+
+def _plain() -> Show:
+    last = [0.0]
+    begun: dict[str, float] = {}
+
+    def show(event: dict[str, Any]) -> None:
+        text = describe(event)
+        now = time.monotonic()
+        if not text or (event["event"] in ("steps", "baseline") and now - last[0] < PAUSE):
+            return
+        last[0] = now
+        if done := event.get("done"):
+            started = begun.setdefault(event.get("network", "search"), now - event.get("seconds", 0.0))
+            text += f", {done:.0%}, ETA {(now - started) * (1 - done) / done:.0f} s"
+        print(text, file=sys.stderr, flush=True)
+
+    return show

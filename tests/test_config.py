@@ -1,0 +1,152 @@
+"""Configurations: every mistake is one sentence that names the key."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from metanas.config import as_yaml, load_config, parse_config
+from metanas.errors import MetanasError
+from tests.runs import TINY, tiny_config
+
+ROOT = Path(__file__).parent.parent
+
+
+def written(folder: Path, content: Any) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_configurations_of_the_project_are_read(path: Path) -> None:
+    if "sources" in (content := yaml.safe_load(path.read_text())):
+        pytest.skip("a pool, not a configuration")
+    config = load_config(path)
+    assert config.name == content["name"]
+
+
+def test_the_whole_configuration_reads_back_the_same(tmp_path: Path) -> None:
+    config = tiny_config(seed=5)
+    again = load_config(written(tmp_path, as_yaml(config)))
+    assert again == config
+    assert as_yaml(again) == as_yaml(config)
+    assert yaml.safe_load(as_yaml(config))["search"]["tasks_per_step"] == config.search.tasks_per_step
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"sede": 1}, "sede"),
+        ({"search": {"populations": 3}}, "search.populations"),
+        ({"budget": {"minute": 3}}, "budget.minute"),
+        ({"inner": {"step": 3}}, "inner.step"),
+        ({"adaptation": {"rate": 3}}, "adaptation.rate"),
+        ({"space": {"kind": "cells"}}, "space.kind"),
+        ({"predictor": {"flor": 0.1}}, "predictor.flor"),
+        ({"image": {"width": 28}}, "image.width"),
+        ({"train": {"way": 5}}, "train.way"),
+        ({"test": [{"name": "x", "draw": {"shot": 5}}]}, "test.0.draw.shot"),
+        ({"test": [{"name": "x", "draw": {}, "split": "a"}]}, "test.0.split"),
+    ],
+)
+def test_an_unknown_key_is_named(change: dict[str, Any], key: str) -> None:
+    with pytest.raises(MetanasError) as caught:
+        parse_config(TINY | change, "run.yaml")
+    message = str(caught.value)
+    assert f"run.yaml: key '{key}'" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "value"),
+    [
+        ({"search": {"population": "many"}}, "search.population", "many"),
+        ({"inner": {"method": "mamml"}}, "inner.method", "mamml"),
+        ({"workers": -1}, "workers", "-1"),
+        ({"precision": "float8"}, "precision", "float8"),
+        ({"budget": {"minutes": "soon"}}, "budget.minutes", "soon"),
+        ({"space": {"name": "trees"}}, "space.name", "trees"),
+        ({"test": []}, "test", r"\[\]"),
+    ],
+)
+def test_a_wrong_value_is_named(change: dict[str, Any], key: str, value: str) -> None:
+    with pytest.raises(MetanasError, match=rf"run\.yaml: key '{key}.*{value}"):
+        parse_config(TINY | change, "run.yaml")
+
+
+def test_a_missing_key_is_named() -> None:
+    content = {key: value for key, value in TINY.items() if key != "train"}
+    with pytest.raises(MetanasError, match=r"run\.yaml: key 'train'"):
+        parse_config(content, "run.yaml")
+
+
+def test_an_impossible_episode_keeps_its_own_sentence() -> None:
+    with pytest.raises(MetanasError, match="ways: 1 is not possible"):
+        parse_config(TINY | {"train": {"ways": 1}}, "run.yaml")
+
+
+class TestSet:
+    def test_settings_are_laid_over_the_file(self, tmp_path: Path) -> None:
+        path = written(tmp_path, TINY)
+        settings = (
+            "budget.minutes=1.5",
+            "seed=3",
+            "search.population=9",
+            "test.0.episodes=7",
+            "space.name=cells",
+            "space.options={}",
+            "predictor.floor=0.5",
+            "train.ways=[2, 3]",
+        )
+        config = load_config(path, settings)
+        assert (config.budget.minutes, config.seed, config.search.population) == (1.5, 3, 9)
+        assert (config.test[0].episodes, config.space.name, config.predictor.floor) == (7, "cells", 0.5)
+        assert config.train.ways == (2, 3)
+        assert config.budget.warmup_steps == TINY["budget"]["warmup_steps"]
+
+    def test_a_section_that_the_file_does_not_have_is_made(self, tmp_path: Path) -> None:
+        content = {key: value for key, value in TINY.items() if key != "inner"}
+        assert load_config(written(tmp_path, content), ["inner.steps=4"]).inner.steps == 4
+
+    @pytest.mark.parametrize(
+        ("setting", "said"),
+        [
+            ("seed", "expected KEY=VALUE"),
+            ("budget.minuts=3", "key 'budget.minuts'"),
+            ("name.x=3", "'name' holds a value, not a section"),
+            ("seed=abc", "key 'seed'"),
+            ("test.5.episodes=3", r"test\.5"),
+            ("test.5=3", r"test\.5"),
+            ("test.first=3", r"test\.first"),
+            ("seed=[1", "seed=.1"),
+        ],
+    )
+    def test_a_wrong_setting_is_named(self, tmp_path: Path, setting: str, said: str) -> None:
+        with pytest.raises(MetanasError, match=said) as caught:
+            load_config(written(tmp_path, TINY), [setting])
+        assert "\n" not in str(caught.value)
+
+
+class TestFile:
+    def test_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(MetanasError, match=r"there is no configuration '.*nothing\.yaml'"):
+            load_config(tmp_path / "nothing.yaml")
+
+    @pytest.mark.parametrize("text", ["a: [1", "a: b: c", "\t- x"])
+    def test_what_is_not_yaml(self, tmp_path: Path, text: str) -> None:
+        with pytest.raises(MetanasError, match=r"run\.yaml' is not YAML: .*line \d") as caught:
+            load_config(written(tmp_path, text))
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("text", ["", "- a\n- b", "just words"])
+    def test_what_has_no_keys(self, tmp_path: Path, text: str) -> None:
+        with pytest.raises(MetanasError, match=r"run\.yaml' holds no keys"):
+            load_config(written(tmp_path, text))
+
+    def test_a_pool_is_looked_for_beside_the_configuration(self, tmp_path: Path) -> None:
+        config = load_config(written(tmp_path, TINY | {"pool": "pools/mine.yaml"}))
+        assert config.pool == str(tmp_path / "pools" / "mine.yaml")
+        absolute = str(tmp_path / "other.yaml")
+        assert load_config(written(tmp_path, TINY | {"pool": absolute})).pool == absolute
