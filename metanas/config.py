@@ -103,12 +103,13 @@ def _set(content: dict[str, Any], setting: str) -> None:
         raise MetanasError(f"--set {setting}: expected KEY=VALUE, such as --set budget.minutes=15.")
     *path, last = key.split(".")
     section: Any = content
-    for part in path:
-        section = section[int(part)] if isinstance(section, list) and part.isdigit() else section.setdefault(part, {})
-        if not isinstance(section, dict | list):
-            raise MetanasError(f"--set {setting}: '{part}' holds a value, not a section; see the keys in the file.")
-    parsed = yaml.safe_load(value)
-    if isinstance(section, list):
-        section[int(last)] = parsed
-    else:
-        section[last] = parsed
+    try:
+        for part in path:
+            section = section[int(part)] if isinstance(section, list) else section.setdefault(part, {})
+        section[int(last) if isinstance(section, list) else last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise MetanasError(f"--set {setting}: '{value}' is not YAML; put quotes around a text.") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise MetanasError(
+            f"--set {setting}: the configuration has no place '{key}'; see the keys in the file."
+        ) from error

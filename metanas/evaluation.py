@@ -69,13 +69,12 @@ def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda ev
 def evaluate_folders(folder: RunFolder, episodes: Path) -> list[dict[str, Any]]:
     """Scores the run on episodes that others made; one row an episode, in the order of their names."""
     config = folder.config
-    count = len(folder_episodes(episodes, config.image))
-    names = sorted(path.name for path in episodes.iterdir() if path.is_dir())
-    workers = min(config.workers, count)
+    names = [episode.task for episode in folder_episodes(episodes, config.image)]
+    workers = min(config.workers, len(names))
     recipe = WorkerRecipe(config.model_copy(update={"workers": workers}), episodes=episodes.absolute())
     with make_executor(recipe) as executor:
         _load_supernet(folder, config, executor)
-        scores = executor.run(_adaptation_jobs(folder, config, FOLDERS, range(count)))
+        scores = executor.run(_adaptation_jobs(folder, config, FOLDERS, range(len(names))))
     return [{"episode": name, "accuracy": score.accuracy} for name, score in zip(names, scores, strict=True)]
 
 

@@ -121,5 +121,7 @@ def test_conv4_is_the_network_of_the_papers(channels: int) -> None:
     supernet = SuperNet(family, family.initial_weights(torch.Generator().manual_seed(0)))
     network = supernet.extract(())
     assert network(torch.rand(3, channels, 28, 28), 2).shape == (3, 64)
+    assert network(torch.rand(3, channels, 8, 8), 2).shape == (3, 64)
+    assert network(torch.rand(3, channels, 64, 64), 2).shape == (3, 64 * 16)
     convolutions = 9 * 64 * (channels + 3 * 64) + 4 * 64
     assert sum(w.numel() for w in network.parameters()) == convolutions + 4 * 2 * 64

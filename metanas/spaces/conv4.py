@@ -27,7 +27,10 @@ class Conv4Network(Features):
     def forward(self, inputs: Tensor, reference: int) -> Tensor:
         x = inputs
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = torch.relu(norm(nn.functional.max_pool2d(conv(x), 2), reference))
+            x = conv(x)
+            if min(x.shape[2:]) > 1:  # an image below 16x16 is down to one position before the last pooling
+                x = nn.functional.max_pool2d(x, 2)
+            x = torch.relu(norm(x, reference))
         return x.flatten(1)
 
 

@@ -1,0 +1,157 @@
+"""Adapting to a new task: folds, the ranking of architectures against brute force, fine-tuning."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from metanas.adapt import HEAD
+from metanas.learner import Inner, Learner
+from metanas.seeding import torch_stream
+from metanas.spaces.stages import Stages
+from metanas.supernet import SuperNet
+from metanas.transfer import Adaptation, Support, fine_tune, folds, rank
+from tests.reference import nearest_prototype, small_episode
+
+SPACE = Stages(size=8, widths=((4, 8), (4, 8)))
+
+
+@pytest.fixture
+def learner() -> Learner:
+    generator = torch.Generator().manual_seed(1)
+    shared = {
+        name: w + 0.3 * torch.randn(w.shape, generator=generator)
+        for name, w in SPACE.initial_weights(generator).items()
+    }
+    inner = Inner(steps=0, learned_rates=False)
+    return Learner(SuperNet(SPACE, shared), Learner.initial_meta(shared, inner), inner)
+
+
+def noisy_support(shots: int, ways: int = 4, seed: int = 0) -> Support:
+    """Classes that overlap, so that leaving one out goes wrong now and then."""
+    episode = small_episode(seed, ways=ways, shots=shots)
+    noise = torch.rand(episode.support_inputs.shape, generator=torch.Generator().manual_seed(seed + 1))
+    return Support((episode.support_inputs + 3 * noise) / 4, episode.support_labels, ways)
+
+
+@given(counts=st.lists(st.integers(1, 9), min_size=2, max_size=6), asked=st.integers(2, 8), seed=st.integers(0, 1000))
+def test_folds_are_stratified(counts: list[int], asked: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    parts = folds(labels, asked, rng)
+    if min(counts) == 1:
+        assert parts == []
+        return
+    assert len(parts) == min(asked, min(counts))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    for label, count in enumerate(counts):
+        sizes = [int((labels[part] == label).sum()) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) < count  # a class never lies in one fold alone
+
+
+def brute_force(learner: Learner, architecture: tuple[int, ...], support: Support) -> float:
+    """Leave one out by leaving one out; the statistics of normalisation stay those of the whole support set."""
+    network = learner.supernet.extract(architecture)
+    with torch.no_grad():
+        features = network(support.inputs, len(support.inputs))
+    right = 0
+    for row, label in enumerate(support.labels):
+        kept = torch.arange(len(features)) != row
+        distances = nearest_prototype(features[kept], support.labels[kept], support.ways, features[row][None])
+        right += int(distances.argmin(1)) == int(label)
+    return right / len(features)
+
+
+@pytest.mark.parametrize("shots", [2, 5])
+def test_architectures_are_ranked_by_leave_one_out_accuracy(learner: Learner, shots: int) -> None:
+    rng = np.random.default_rng(0)
+    architectures = [SPACE.default, *(SPACE.sample(rng) for _ in range(7))]
+    support = noisy_support(shots)
+    expected = {a: brute_force(learner, a, support) for a in architectures}
+    assert len(set(expected.values())) > 2
+    ranked = rank(learner, architectures, support)
+    assert dict(ranked) == pytest.approx(expected, abs=1e-6)
+    accuracies = [accuracy for _, accuracy in ranked if accuracy is not None]
+    assert accuracies == sorted(accuracies, reverse=True)
+    for accuracy in set(accuracies):  # ties keep the order
+        tied = [a for a, found in ranked if found == accuracy]
+        assert tied == [a for a in architectures if a in tied]
+
+
+def test_classes_of_unequal_size_are_ranked_too(learner: Learner) -> None:
+    whole = noisy_support(5)
+    support = whole.take(np.array([0, 1, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16]))
+    assert torch.bincount(support.labels).tolist() == [2, 5, 3, 2]
+    ((_, accuracy),) = rank(learner, [SPACE.default], support)
+    assert accuracy == pytest.approx(brute_force(learner, SPACE.default, support))
+
+
+def test_with_a_single_sample_nothing_can_be_left_out(learner: Learner) -> None:
+    support = noisy_support(5).take(np.array([0, 1, 5, 6, 10, 11, 15]))
+    architectures = [SPACE.sample(np.random.default_rng(seed)) for seed in range(3)]
+    assert rank(learner, architectures, support) == [(a, None) for a in architectures]
+
+
+def support_loss(learner: Learner, weights: dict[str, Tensor], support: Support) -> float:
+    with torch.no_grad():
+        logits = learner.support_logits(SPACE.default, weights, support.inputs)
+    return float(F.cross_entropy(logits, support.labels))
+
+
+def test_fine_tuning_lowers_the_loss_of_the_support_set(learner: Learner) -> None:
+    support, generator = noisy_support(4), torch.Generator()
+    before, after = (
+        fine_tune(learner, SPACE.default, support, Adaptation(steps=steps, body_rate=3e-3), None, generator)
+        for steps in (0, 30)
+    )
+    assert support_loss(learner, after, support) < 0.8 * support_loss(learner, before, support)
+
+
+def test_without_steps_it_is_the_nearest_prototype(learner: Learner) -> None:
+    support = noisy_support(3)
+    tuned = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), None, torch.Generator())
+    plain = learner.adapt(SPACE.default, support.inputs, support.labels, support.ways, steps=0)
+    assert tuned.keys() == plain.keys()
+    for name in plain:
+        torch.testing.assert_close(tuned[name], plain[name])
+
+
+def test_rates_of_zero_leave_the_body_alone(learner: Learner) -> None:
+    support = noisy_support(3)
+    kept = fine_tune(
+        learner, SPACE.default, support, Adaptation(steps=3, body_rate=0.0, head_rate=0.1), None, torch.Generator()
+    )
+    moved = fine_tune(learner, SPACE.default, support, Adaptation(steps=3, body_rate=0.1), None, torch.Generator())
+    shared = learner.supernet.weights(SPACE.default)
+    assert all(torch.equal(kept[name], shared[name]) for name in shared)
+    assert not any(torch.equal(moved[name], shared[name]) for name in shared)
+    assert set(kept) == {*shared, *HEAD}
+    assert not any(weight.requires_grad for weight in moved.values())
+
+
+def test_every_step_sees_another_augmented_copy(learner: Learner) -> None:
+    support, seen = noisy_support(3), []
+
+    def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+        seen.append(images + torch.rand((), generator=generator))
+        return seen[-1]
+
+    first, second = (
+        fine_tune(learner, SPACE.default, support, Adaptation(steps=3), shifted, torch_stream(0, "x")) for _ in range(2)
+    )
+    assert len(seen) == 6
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[3])
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    plain = fine_tune(learner, SPACE.default, support, Adaptation(steps=3), None, torch_stream(0, "x"))
+    assert any(not torch.equal(first[name], plain[name]) for name in first)
+
+
+def test_the_supernet_stays_as_it_was(learner: Learner) -> None:
+    before = {name: w.clone() for name, w in learner.supernet.shared.items()}
+    fine_tune(learner, SPACE.default, noisy_support(3), Adaptation(steps=3), None, torch.Generator())
+    assert all(torch.equal(learner.supernet.shared[name], w) for name, w in before.items())
