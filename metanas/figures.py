@@ -150,6 +150,7 @@ def predictor_quality(judgements: Sequence[Judgement], floor: float) -> str:
         pairs.set_ylabel("measured")
         for axis in (pairs.xaxis, pairs.yaxis):
             axis.set_major_formatter(PercentFormatter(1))
+            axis.set_major_locator(MaxNLocator(6))
         pairs.legend(loc="upper left")
         judged = [(j.generation, j.tau, j.used) for j in judgements if j.tau is not None]
         taus.plot([g for g, _, _ in judged], [tau for _, tau, _ in judged], color=OURS, linewidth=1)

@@ -149,7 +149,7 @@ def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Sup
 
 
 def _as_inputs(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images).float() / 255
+    return torch.tensor(images).float() / 255
 
 
 def _candidates(run: RunFolder, config: RunConfig) -> list[Architecture]:

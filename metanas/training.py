@@ -38,30 +38,33 @@ class MetaTrainer:
         jobs = [GradientJob(self.network, a, first_episode + i) for i, a in enumerate(architectures)]
         gradients = self.executor.run(jobs)
         used = self._accumulate(architectures, gradients)
-        before = {name: parameter.clone() for name, parameter in self._parameters.items()}
+        before = {name: self._parameters[name].clone() for name in used}
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
         with torch.no_grad():
-            for name, parameter in self._parameters.items():
-                torch.where(used[name], parameter, before[name], out=parameter)
+            for name, entries in used.items():
+                torch.where(entries, self._parameters[name], before[name], out=self._parameters[name])
         self.version += 1
-        self.executor.load(self.network, pack(self.learner))
+        # Only what moved travels to the workers.
+        self.executor.load(self.network, {name: self._parameters[name].detach().numpy() for name in used})
         count = len(gradients)
         return sum(g.loss for g in gradients) / count, sum(g.accuracy for g in gradients) / count
 
     def _accumulate(self, architectures: Sequence[Architecture], gradients: Sequence[Gradient]) -> dict[str, Tensor]:
-        """Writes the mean gradient; returns which entries some architecture used."""
-        used = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in self._parameters.items()}
+        """Writes the mean gradient; returns, for every weight in use, which entries some architecture used."""
+        used: dict[str, Tensor] = {}
         for parameter in self._parameters.values():
-            parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = None
         for architecture, gradient in zip(architectures, gradients, strict=True):
             slices = self.learner.supernet.space.slices(architecture)
             for name, array in gradient.arrays.items():
                 index: Index = slices[name.removeprefix("net.")] if name.startswith("net.") else ()
-                grad = self._parameters[name].grad
-                assert grad is not None
-                grad[index] += torch.tensor(array) / len(gradients)
+                parameter = self._parameters[name]
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                    used[name] = torch.zeros_like(parameter, dtype=torch.bool)
+                parameter.grad[index] += torch.tensor(array) / len(gradients)
                 used[name][index] = True
         return used
 

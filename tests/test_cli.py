@@ -1,0 +1,270 @@
+"""The command line as a user meets it: a whole life of one small run, and what it says about mistakes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from metanas.cli import main
+from metanas.model import load_model, predict
+from metanas.run import RunFolder
+from predictors.saved import load_predictor
+from tests.runs import TINY
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def metanas(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """Runs the command line in a fresh working folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["metanas", *map(str, words)])
+        capsys.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    command = [sys.executable, "-c", "from metanas.cli import main; main()", "train", config, "--out", out]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert result.returncode == 0, result.stderr
+    assert "ETA" in result.stderr
+    return out
+
+
+def write_digits(folder: Path, classes: list[int], first: int, count: int) -> list[Path]:
+    digits = load_digits()
+    files = []
+    for label in classes:
+        place = folder / f"class {label}"
+        place.mkdir(parents=True)
+        for number, position in enumerate(np.flatnonzero(digits.target == label)[first : first + count]):
+            file = place / f"{number}.png"
+            Image.fromarray((digits.images[position] * 15.9).astype(np.uint8)).save(file)
+            files.append(file)
+    return files
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """A new line of three classes with six images each, and ten unseen images of every class."""
+    base = tmp_path_factory.mktemp("digits")
+    write_digits(base / "new line", [7, 8, 9], 0, 6)
+    return base / "new line", write_digits(base / "unseen", [7, 8, 9], 6, 10)
+
+
+class TestLife:
+    def test_train_says_what_it_chose_as_json(self, metanas: Command, config: Path) -> None:
+        code, out, _ = metanas("train", config, "--out", "run", "--seed", 3, "--set", "search.finalists=1", "--json")
+        answer = json.loads(out)
+        assert code == 0
+        assert len(answer["finalists"]) in (1, 2)
+        assert RunFolder(Path("run")).config.seed == 3
+        assert RunFolder(Path("run")).config.search.finalists == 1
+
+    def test_evaluate_compares_with_every_baseline_on_the_same_episodes(self, metanas: Command, trained: Path) -> None:
+        code, out, _ = metanas("evaluate", trained)
+        assert code == 0
+        for method in ("metanas", "random architecture", "conv-4", "nearest prototype", "from scratch"):
+            assert method in out
+        (again,) = json.loads(metanas("evaluate", trained, "--json")[1])
+        assert [len(method["accuracies"]) for method in again["methods"]] == [4] * 5
+        assert again == RunFolder(trained).read_json("evaluation.json")[0]
+
+    def test_report_is_one_file(self, metanas: Command, trained: Path) -> None:
+        code, out, _ = metanas("report", trained, "--json")
+        page = Path(json.loads(out)["report"]).read_text()
+        assert code == 0
+        assert "<svg" in page
+        assert "http://" not in page.replace("http://www.w3.org", "")
+
+    def test_adapted_model_answers_each_file_alone(
+        self, metanas: Command, trained: Path, digits: tuple[Path, list[Path]]
+    ) -> None:
+        folder, files = digits
+        code, out, _ = metanas("adapt", trained, folder, "--out", "model", "--json")
+        adapted = json.loads(out)
+        assert code == 0
+        assert adapted["classes"] == ["class 7", "class 8", "class 9"]
+        assert 0 <= adapted["expected"]["low"] <= adapted["expected"]["accuracy"] <= adapted["expected"]["high"] <= 1
+        together = json.loads(metanas("predict", "model", *files, "--json")[1])
+        alone = json.loads(metanas("predict", "model", files[4], "--json")[1])
+        assert alone[0]["probabilities"] == pytest.approx(together[4]["probabilities"], abs=1e-6)
+        right = [answer["class"] == Path(answer["file"]).parent.name for answer in together]
+        assert np.mean(right) > 0.6  # a third by chance
+
+    def test_one_image_a_class_has_no_expected_accuracy(self, metanas: Command, trained: Path, tmp_path: Path) -> None:
+        write_digits(tmp_path / "line", [7, 8], 0, 1)
+        code, out, _ = metanas("adapt", trained, "line", "--out", "model")
+        assert code == 0
+        assert "nothing can be held out" in out
+
+    def test_retrained_predictor_replaces_the_first_runs(self, metanas: Command, trained: Path) -> None:
+        before = (trained / "predictor.safetensors").read_bytes()
+        code, out, err = metanas("predictor", "retrain", trained, "--json")
+        assert code == 0, err
+        report = json.loads(out)
+        assert -1 <= report["predictor"]["low"] <= report["predictor"]["tau"] <= report["predictor"]["high"] <= 1
+        assert (trained / "predictor.safetensors").read_bytes() != before
+        width = load_predictor_width(trained)
+        assert load_predictor(trained / "predictor.safetensors", "stages", width).targets.shape == (report["rows"],)
+
+    def test_episodes_of_others(self, metanas: Command, trained: Path, tmp_path: Path) -> None:
+        for number in range(3):
+            write_digits(tmp_path / f"episodes/e{number}/support", [7, 8, 9], 0, 3)
+            write_digits(tmp_path / f"episodes/e{number}/query", [7, 8, 9], 5 + number, 4)
+        code, out, _ = metanas("evaluate", trained, "--episodes", "episodes", "--json")
+        answer = json.loads(out)
+        assert code == 0
+        assert [row["episode"] for row in answer["episodes"]] == ["e0", "e1", "e2"]
+        assert answer["accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in answer["episodes"]]))
+
+    def test_pool_check_says_what_to_do(self, metanas: Command, config: Path) -> None:
+        assert metanas("pool", "check", config, "--shots", 2, "--queries", 5)[0] == 0
+        code, out, _ = metanas("pool", "check", config, "--shots", 200, "--json")
+        assert code == 1
+        assert any("add" in finding["to_do"] for finding in json.loads(out))
+
+    def test_doctor(self, metanas: Command) -> None:
+        code, out, _ = metanas("doctor", "--json")
+        assert code == 0
+        assert {"python", "torch"} <= {check["name"].split()[0].lower() for check in json.loads(out)}
+
+
+def load_predictor_width(run: Path) -> int:
+    from safetensors import safe_open
+
+    with safe_open(run / "predictor.safetensors", framework="numpy") as file:
+        width: int = file.get_tensor("features").shape[1]
+    return width
+
+
+class TestModel:
+    def test_file_by_file_equals_the_support_in_the_batch(self, trained: Path, digits: tuple[Path, list[Path]]) -> None:
+        """Recorded statistics give what the statistics of the support set themselves give."""
+        from metanas.adapt import apply_head
+        from metanas.model import _read_support, adapt
+
+        folder, files = digits
+        run = RunFolder(trained)
+        out = folder.parent / "model"
+        adapt(run, folder, out)
+        model = load_model(out)
+        _, support = _read_support(folder, run.config)
+        images = torch.from_numpy(np.stack([np.asarray(Image.open(file))[None] for file in files])).float() / 255
+        with torch.no_grad():
+            features = model.network(torch.cat([support.inputs, images]), len(support.inputs))
+        expected = torch.softmax(apply_head(model.head, features[len(support.inputs) :]), 1)
+        answers = torch.tensor([list(answer["probabilities"].values()) for answer in predict(model, files)])
+        torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-4)
+
+
+class TestMistakes:
+    """One sentence that names what is wrong, exit code 2, no traceback."""
+
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            (["train", "nowhere.yaml", "--out", "run"], "nowhere.yaml"),
+            (["train", "CONFIG", "--out", "run", "--set", "search.popluation=3"], "popluation"),
+            (["train", "CONFIG", "--out", "run", "--set", "seed"], "KEY=VALUE"),
+            (["train", "CONFIG", "--out", "run", "--hold-out", "neu"], "neu"),
+            (["train", "CONFIG", "--out", "run", "--set", "train.ways=9"], "digits"),
+            (["train", "CONFIG", "--out", "RUN"], "--resume"),
+            (["evaluate", "nowhere"], "nowhere"),
+            (["evaluate", "RUN", "--episodes", "nowhere"], "nowhere"),
+            (["report", "nowhere"], "nowhere"),
+            (["adapt", "RUN", "nowhere", "--out", "model"], "nowhere"),
+            (["adapt", "RUN", "one class", "--out", "model"], "second class"),
+            (["adapt", "RUN", "broken", "--out", "model"], "bad.png"),
+            (["adapt", "RUN", "LINE", "--out", "here"], "here"),
+            (["predict", "nowhere", "a.png"], "nowhere"),
+            (["predictor", "retrain", "RUN", "--store", "nonsense"], "nonsense"),
+            (["pool", "check", "nowhere.yaml"], "nowhere.yaml"),
+        ],
+    )
+    def test_is_one_sentence(
+        self,
+        metanas: Command,
+        config: Path,
+        trained: Path,
+        digits: tuple[Path, list[Path]],
+        tmp_path: Path,
+        words: list[str],
+        named: str,
+    ) -> None:
+        write_digits(tmp_path / "one class", [7], 0, 3)
+        write_digits(tmp_path / "broken", [7, 8], 0, 3)
+        (tmp_path / "broken" / "class 8" / "bad.png").write_bytes(b"no image")
+        (tmp_path / "here").mkdir()
+        (tmp_path / "here" / "kept").write_text("mine")
+        places = {"CONFIG": config, "RUN": trained, "LINE": digits[0]}
+        code, out, err = metanas(*(places.get(word, word) for word in words))
+        assert code == 2
+        assert named in err
+        assert err.startswith("metanas: ")
+        assert err.count("\n") == 1
+        assert out == ""
+        assert (tmp_path / "here" / "kept").read_text() == "mine"
+        assert not (tmp_path / "run").exists()
+        assert not (tmp_path / "model").exists()
+
+    def test_predicting_what_is_no_image_names_the_file(
+        self, metanas: Command, trained: Path, digits: tuple[Path, list[Path]], tmp_path: Path
+    ) -> None:
+        metanas("adapt", trained, digits[0], "--out", "model")
+        (tmp_path / "notes.txt").write_text("hello")
+        code, _, err = metanas("predict", "model", "notes.txt")
+        assert code == 2
+        assert "notes.txt" in err
+        assert "Traceback" not in err
+
+    def test_a_file_of_ones_own_that_hides_a_package_is_named(self, metanas: Command, tmp_path: Path) -> None:
+        (tmp_path / "tasks.py").write_text("")
+        code, _, err = metanas("doctor")
+        assert code == 2
+        assert "tasks.py" in err
+
+
+def test_help_is_quick_to_import() -> None:
+    """The command line loads none of the large libraries before it knows what is asked."""
+    program = "import sys, metanas.cli; print(sorted({'torch', 'ray', 'sklearn', 'pandas'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_names_can_be_had() -> None:
+    import metanas as package
+
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        package.nothing  # noqa: B018
