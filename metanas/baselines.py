@@ -13,7 +13,7 @@ from metanas.transfer import Adaptation, Support, fine_tune, rank
 from metanas.worker import NamedEpisode, Worker
 from tasks.augment import augmentation
 
-SCRATCH_STEPS = 30
+SCRATCH_STEPS = 20
 """Gradient steps from random weights."""
 
 

@@ -80,8 +80,25 @@ class Learner:
         shared = family.initial_weights(generator)
         return Learner(SuperNet(family, shared), self.initial_meta(shared, self.inner), self.inner, self.precision)
 
-    def gradient(self, architecture: Architecture, episode: EpisodeData) -> tuple[MetaGradient, float]:
-        """The meta-gradient of one episode, of the weights the architecture uses and of `meta`, with query accuracy."""
+    def gradient(
+        self,
+        architecture: Architecture,
+        episode: EpisodeData,
+        drop_path: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[MetaGradient, float]:
+        """The meta-gradient of one episode, of the weights the architecture uses and of `meta`, with query accuracy.
+
+        Paths are dropped with probability `drop_path`, drawn from `generator`.
+        """
+        network = self.supernet.network(architecture)
+        network.drop_path, network.generator = drop_path, generator
+        try:
+            return self._gradient(architecture, episode)
+        finally:
+            network.drop_path, network.generator = 0.0, None
+
+    def _gradient(self, architecture: Architecture, episode: EpisodeData) -> tuple[MetaGradient, float]:
         weights = self._weights(architecture)
         meta = {
             name: value.detach().requires_grad_()

@@ -17,12 +17,13 @@ import numpy as np
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
 from metanas.seeding import stream
+from metanas.spaces.ops import scheduled_drop_path
 from metanas.spaces.space import Space
 from metanas.training import MetaTrainer
 from metanas.worker import EvaluationJob
 from predictors.screening import Screen
 
-CHUNK = 20
+CHUNK = 10
 """Steps between two looks at the clock, and two lines of the log."""
 CHECKPOINT = 200
 """Steps between two checkpoints."""
@@ -64,7 +65,8 @@ class SearchSettings:
 
     `rate` is the outer learning rate of warm-up; it falls by a cosine staircase over the phases. `default_share` of the
     training tasks run the default network, which keeps the dense shared weights good (after the sandwich rule, Yu et
-    al. 2019); `explore` of the others run uniformly random paths, the rest members of the population.
+    al. 2019); `explore` of the others run uniformly random paths, the rest members of the population. Paths are dropped
+    with a probability that rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -79,6 +81,7 @@ class SearchSettings:
     final_episodes: int = 60
     default_share: float = 0.34
     explore: float = 0.2
+    drop_path: float = 0.0
 
 
 class Strategy(Protocol):
@@ -188,6 +191,9 @@ class Search:
         """The outer steps of the present phase, or what is left of them."""
         progress, planned = self.progress, self.budget.steps[self.progress.phase]
         started = time.monotonic()
+        self.trainer.drop_path = scheduled_drop_path(
+            self.settings.drop_path, progress.phase, len(self.budget.steps) - 1
+        )
         while not self._phase_over(planned):
             results = []
             for _ in range(CHUNK if self.budget.minutes else min(CHUNK, planned - progress.step)):

@@ -25,6 +25,7 @@ class MetaTrainer:
         self.learner = learner
         self.executor = executor
         self.version = 0  # outer steps made
+        self.drop_path = 0.0  # probability with which training drops a path
         self._parameters = {"net." + n: w for n, w in learner.supernet.shared.items()}
         self._parameters |= {"meta." + n: w for n, w in learner.meta.items()}
         self._optimizer = torch.optim.Adam(list(self._parameters.values()), lr=0.0)
@@ -35,7 +36,10 @@ class MetaTrainer:
 
         Returns the mean query loss and accuracy. `rate` is Adam's learning rate.
         """
-        jobs = [GradientJob(self.network, a, first_episode + i) for i, a in enumerate(architectures)]
+        jobs = [
+            GradientJob(self.network, architecture, first_episode + task, self.drop_path)
+            for task, architecture in enumerate(architectures)
+        ]
         gradients = self.executor.run(jobs)
         used = self._accumulate(architectures, gradients)
         before = {name: self._parameters[name].clone() for name in used}

@@ -15,6 +15,7 @@ import torch
 
 from metanas.api import Architecture, Cost, Evaluation
 from metanas.learner import EpisodeData, Learner
+from metanas.seeding import torch_stream
 
 State = dict[str, np.ndarray]
 """Shared weights under "net." and meta-parameters under "meta.", as arrays that travel between processes."""
@@ -73,10 +74,14 @@ class GradientJob:
     network: str
     architecture: Architecture
     episode: int
+    drop_path: float = 0.0
 
     def run(self, worker: Worker) -> Gradient:
-        episode = worker.samplers["train"].episode(self.episode)
-        found, accuracy = worker.learners[self.network].gradient(self.architecture, episode)
+        sampler = worker.samplers["train"]
+        generator = torch_stream(sampler.seed, "drop path", self.episode) if self.drop_path else None
+        found, accuracy = worker.learners[self.network].gradient(
+            self.architecture, sampler.episode(self.episode), self.drop_path, generator
+        )
         arrays = {"net." + n: g.numpy() for n, g in found.weights.items()}
         arrays |= {"meta." + n: g.numpy() for n, g in found.parameters.items()}
         return Gradient(arrays, found.loss, accuracy)

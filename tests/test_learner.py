@@ -219,3 +219,20 @@ def test_half_precision_gives_nearly_the_same_gradient() -> None:
     reference = torch.cat([expected.weights[n].flatten() for n in expected.weights])
     assert together.dtype == torch.float32
     assert float(F.cosine_similarity(together, reference, dim=0)) > 0.98
+
+
+def test_dropped_paths_change_the_gradient_by_the_generator_alone_and_leave_no_trace() -> None:
+    learner = make_learner()
+    episode = small_episode()
+
+    def gradient(drop_path: float, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        found, _ = learner.gradient(ARCHITECTURE, episode, drop_path, generator)
+        return torch.cat([g.flatten() for g in found.weights.values()])
+
+    whole = gradient(0.0, 0)
+    dropped = gradient(0.5, 0)
+    assert torch.equal(dropped, gradient(0.5, 0))
+    assert not torch.equal(dropped, gradient(0.5, 1))
+    assert not torch.allclose(dropped, whole)
+    assert torch.equal(gradient(0.0, 2), whole)

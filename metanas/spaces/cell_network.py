@@ -114,8 +114,6 @@ class CellNetwork(Features):
         self, channels: int, width: int, stack: int, reductions: int, normal: CellGraph, reduction: CellGraph
     ) -> None:
         super().__init__()
-        self.drop_path = 0.0
-        self.generator: torch.Generator | None = None
         self.stem = convolution(channels, width, (3, 3))
         self.stem_norm = SupportNorm(width)
         self.cells = nn.ModuleList()

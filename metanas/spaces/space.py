@@ -24,7 +24,12 @@ class Features(nn.Module):
 
     Batch statistics, where a normalisation uses them, come from the first `reference` rows alone: the support
     set. So the features of a query sample do not depend on the other query samples.
+
+    With `drop_path` above 0 paths are dropped with that probability, drawn from `generator`.
     """
+
+    drop_path: float = 0.0
+    generator: torch.Generator | None = None
 
     def forward(self, inputs: Tensor, reference: int) -> Tensor:
         raise NotImplementedError

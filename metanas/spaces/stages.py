@@ -89,8 +89,6 @@ class StagesNetwork(Features):
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.readout = readout
-        self.drop_path = 0.0
-        self.generator: torch.Generator | None = None
 
     def forward(self, inputs: Tensor, reference: int) -> Tensor:
         x = inputs
