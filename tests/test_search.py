@@ -12,7 +12,7 @@ import pytest
 
 from metanas.api import Architecture, Cost, Evaluation
 from metanas.errors import MetanasError
-from metanas.search import Budget, Outcome, Progress, Search, SearchSettings, observations, outer_rate
+from metanas.search import CHUNK, Budget, Outcome, Progress, Search, SearchSettings, observations, outer_rate
 from metanas.spaces.stages import Stages
 from metanas.strategies.evolution import Evolution
 from metanas.worker import EvaluationJob
@@ -400,7 +400,7 @@ class TestMinutes:
     def test_too_little_time_still_trains_every_generation(self, clock: Clock) -> None:
         run = self.timed(clock, minutes=0.01, seconds=0.1, evaluation=0.01)
         run.go()
-        assert run.progress.finished == [20] * 5
+        assert run.progress.finished == [CHUNK] * 5
 
     def test_a_resumed_search_has_used_part_of_its_time(self, clock: Clock) -> None:
         run = self.timed(clock, minutes=15, seconds=0.1, evaluation=0.01)
