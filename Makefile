@@ -35,7 +35,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 LEARN2LEARN = { $(PIP) gym requests scipy tqdm && \
 	$(PIP) --no-deps --config-settings=--build-option=build_ext learn2learn; }
 
-demo: setup ## meta-train on glyphs, adapt to handwritten digits, write the report: six minutes on two cores
+demo: setup ## meta-train on glyphs, adapt to handwritten digits, write the report: about six minutes on two cores
 	rm -rf runs/demo
 	$(BIN)/metanas train configs/demo.yaml --out runs/demo
 	$(BIN)/metanas evaluate runs/demo
