@@ -23,6 +23,9 @@ pool_app = typer.Typer(no_args_is_help=True, help="Task pools.")
 app.add_typer(predictor_app, name="predictor")
 app.add_typer(pool_app, name="pool")
 
+INTERRUPTED = 130
+"""The exit code that Typer makes of Ctrl-C (128 + SIGINT)."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Data = Annotated[
     Path | None, typer.Option("--data", envvar="METANAS_DATA", help="The folder with the files of named data sets.")
@@ -42,9 +45,10 @@ def main() -> None:
     except MetanasError as error:
         print(f"metanas: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("metanas: interrupted; a run goes on from its last checkpoint with --resume.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("metanas: interrupted; a run goes on from its last checkpoint with --resume.", file=sys.stderr)
+        raise
 
 
 @app.command()

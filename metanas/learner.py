@@ -190,14 +190,14 @@ class _Support:
         self.learner, self.architecture, self.meta, self.ways = learner, architecture, meta, ways
         self.inputs, self.labels = inputs, labels
 
-    def head(self, features: Tensor) -> Weights:
-        return prototype_head(features, self.labels, self.ways, self.meta[SCALE].exp())
+    def head(self, features: Tensor, labels: Tensor) -> Weights:
+        return prototype_head(features, labels, self.ways, self.meta[SCALE].exp())
 
     def prepare(self, weights: Mapping[str, Tensor], steps: int | None = None) -> Weights:
         """Adds the head, unless no inner step needs it before the query loss computes it anyway."""
         if (self.learner.inner.steps if steps is None else steps) == 0:
             return dict(weights)
-        return {**weights, **self.head(self._features(weights))}
+        return {**weights, **self.head(self._features(weights), self.labels)}
 
     def support_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
         return F.cross_entropy(apply_head(weights, self._features(weights)), self.labels)
@@ -218,10 +218,15 @@ class _Episode(_Support):
     def query_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
         reference = len(self.inputs)
         features = self.learner.features(self.architecture, weights, self.everything, reference)
-        head = weights if HEAD[0] in weights else self.head(features[:reference])
-        logits = apply_head(head, features[reference:])
+        support, queries = features[:reference], features[reference:]
+        adapted = HEAD[0] in weights
+        logits = apply_head(weights if adapted else self.head(support, self.labels), queries)
         self.accuracy = float((logits.detach().argmax(1) == self.query_labels).float().mean())
-        return F.cross_entropy(logits, self.query_labels)
+        loss = F.cross_entropy(logits, self.query_labels)
+        if adapted:
+            return loss
+        # Without an inner loop the sides are alike: the features that are there answer the reverse question as well.
+        return (loss + F.cross_entropy(apply_head(self.head(queries, self.query_labels), support), self.labels)) / 2
 
 
 def _layout(tensor: Tensor) -> Tensor:

@@ -63,9 +63,10 @@ class Budget:
 class SearchSettings:
     """Training and population.
 
-    `rate` is the outer learning rate of warm-up; it falls by a cosine staircase over the phases. `default_share` of the
-    training tasks run the default network, which keeps the dense shared weights good (after the sandwich rule, Yu et
-    al. 2019); `explore` of the others run uniformly random paths, the rest members of the population. Paths are dropped
+    `rate` is the outer learning rate of warm-up; it falls by a cosine staircase over the phases. `leader_share` of the
+    training tasks run the most accurate member (the default network, before there are any), which keeps the dense
+    shared weights good (after the sandwich rule, Yu et al. 2019) and brings the likely choice to its end; `explore` of
+    the others run uniformly random paths, the rest members of the population. Paths are dropped
     with a probability that rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
     """
 
@@ -79,7 +80,7 @@ class SearchSettings:
     episodes: int = 16  # common meta-validation episodes of a generation
     finalists: int = 4
     final_episodes: int = 60
-    default_share: float = 0.34
+    leader_share: float = 0.34
     explore: float = 0.2
     drop_path: float = 0.0
 
@@ -233,11 +234,13 @@ class Search:
         return [self._draw_one(rng) for _ in range(self.settings.tasks_per_step)]
 
     def _draw_one(self, rng: np.random.Generator) -> Architecture:
-        default, explore = rng.random() < self.settings.default_share, rng.random() < self.settings.explore
-        if self.progress.phase == 0 or default:
-            return self.space.default
+        leads, explore = rng.random() < self.settings.leader_share, rng.random() < self.settings.explore
         population = self.strategy.population
-        if self.progress.phase == 1 or explore:
+        if self.progress.phase == 0 or (leads and not population):
+            return self.space.default
+        if leads:
+            return max(population, key=lambda member: member.accuracy).architecture
+        if explore or not population:
             return self.space.sample(rng)
         return population[int(rng.integers(len(population)))].architecture
 

@@ -28,15 +28,15 @@ class EpisodeSpec:
 
     Drawn `ways` and `shots` are clipped from above to what the drawn task offers; where shots are drawn, so are
     `queries`, down to one. `imbalance` b varies the shots of each class from 1 - b to 1 + b times `shots`, at least
-    one. `within_family` takes all classes of an episode from one alphabet or superclass. With `rotations`, each
-    quarter turn of a class is a class of its own.
+    one. `within_family` is the share of the episodes that take all their classes from one alphabet or superclass. With
+    `rotations`, each quarter turn of a class is a class of its own.
     """
 
     ways: Range = 5
     shots: Range = 1
     queries: int = 15
     imbalance: float = 0.0
-    within_family: bool = False
+    within_family: float = 0.0
     rotations: bool = False
     augment: str | None = None
     augment_side: Literal["support", "both"] = "both"
@@ -48,6 +48,8 @@ class EpisodeSpec:
                 raise MetanasError(f"{key}: {getattr(self, key)} is not possible, expected {least} or more, low first.")
         if not 0 <= self.imbalance < 1:
             raise MetanasError(f"imbalance: {self.imbalance} is not possible, expected 0 or more and below 1.")
+        if not 0 <= self.within_family <= 1:
+            raise MetanasError(f"within_family: {self.within_family} is not possible, expected a share from 0 to 1.")
         if self.augment is not None:
             augmentation(self.augment)
 
@@ -92,8 +94,9 @@ class EpisodeSampler:
         """The episode with that index; MetanasError where groups leave a class too little on one side."""
         spec, rng = self.spec, stream(self.seed, self.name, index)
         drawn = min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self.tasks) - 1)
-        task, families = self.tasks[drawn], self._candidates[drawn]
-        labels, turns = _draw_classes(families[rng.integers(len(families))], spec, rng)
+        task, (everything, families) = self.tasks[drawn], self._candidates[drawn]
+        within = rng.random() < spec.within_family
+        labels, turns = _draw_classes(families[rng.integers(len(families))] if within else everything, spec, rng)
         support, query = _draw_samples(self._dividers[drawn], labels, spec, rng)
         support_ids, query_ids = np.concatenate(support), np.concatenate(query)
         sizes = [len(ids) for ids in (*support, *query)]
@@ -136,27 +139,38 @@ def _is_drawn(value: Range) -> bool:
     return isinstance(value, tuple)
 
 
-def _candidates(divider: Divider, spec: EpisodeSpec) -> tuple[np.ndarray, ...]:
-    """The labels among which an episode draws its classes, for each family where episodes stay within one."""
+def _candidates(divider: Divider, spec: EpisodeSpec) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The labels among which an episode draws its classes: of the whole task, and of each family where asked."""
     task = divider.task
     if task.modality != "image" and (spec.rotations or spec.augment):
         raise MetanasError(f"Task '{task.name}' holds no images: leave out rotations and augment.")
     if spec.within_family and task.families is None:
         raise MetanasError(f"Task '{task.name}' has no families of classes: leave out within_family.")
-    families: dict[str, list[int]] = {}
-    for label in range(len(task.classes)):
-        family = task.families[label] if spec.within_family and task.families else ""
-        families.setdefault(family, []).append(label)
+    everything = np.arange(len(task.classes))
+    if spec.within_family < 1:
+        _check_ways(divider, [everything], spec, "")
+    if not spec.within_family or task.families is None:
+        return everything, ()
+    names = np.array(task.families)
+    families = [np.flatnonzero(names == name) for name in dict.fromkeys(task.families)]
+    return everything, _check_ways(divider, families, spec, " in its largest family")
+
+
+def _check_ways(
+    divider: Divider, offers: Sequence[np.ndarray], spec: EpisodeSpec, where: str
+) -> tuple[np.ndarray, ...]:
+    """Those of `offers` that have enough classes for an episode, each class with enough samples."""
     turns, least = (4 if spec.rotations else 1), _bounds(spec.ways)[0]
-    enough = [np.array(labels) for labels in families.values() if turns * len(labels) >= least]
+    enough = tuple(labels for labels in offers if turns * len(labels) >= least)
     if not enough:
-        largest = max(map(len, families.values()), default=0)
-        where = f"Task '{task.name}' has {largest} classes" + (" in its largest family" if spec.within_family else "")
-        missing = least - turns * largest
-        raise MetanasError(f"{where}, {missing} short of an episode of {least} ways: ask for fewer ways.")
+        largest = max(map(len, offers), default=0)
+        raise MetanasError(
+            f"Task '{divider.task.name}' has {largest} classes{where}, {least - turns * largest} short of an episode "
+            f"of {least} ways: ask for fewer ways."
+        )
     for label in np.concatenate(enough):
         _check_size(divider, int(label), spec)
-    return tuple(enough)
+    return enough
 
 
 def _check_size(divider: Divider, label: int, spec: EpisodeSpec) -> None:

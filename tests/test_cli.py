@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,22 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     base = tmp_path_factory.mktemp("digits")
     write_digits(base / "new line", [7, 8, 9], 0, 6)
     return base / "new line", write_digits(base / "unseen", [7, 8, 9], 6, 10)
+
+
+def test_ctrl_c_ends_with_one_sentence_and_the_run_goes_on(metanas: Command, config: Path, tmp_path: Path) -> None:
+    run = ["train", str(config), "--out", "run", "--set", "budget.warmup_steps=600"]
+    command = [sys.executable, "-c", "from metanas.cli import main; main()", *run]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run/checkpoint").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "metanas: interrupted; a run goes on from its last checkpoint with --resume."
+    assert "Traceback" not in err
+    assert metanas(*run, "--resume")[0] == 0
+    assert RunFolder(tmp_path / "run").read_json("steps.json")["warmup_steps"] == 600
 
 
 class TestLife:

@@ -190,6 +190,21 @@ def test_without_steps_it_answers_with_the_nearest_prototype(episode: SmallEpiso
     )
 
 
+def test_without_an_inner_loop_training_asks_the_reverse_question_too(episode: SmallEpisode) -> None:
+    learner = make_learner(replace(INNER, steps=0))
+    reverse = replace(
+        episode,
+        support_inputs=episode.query_inputs,
+        support_labels=episode.query_labels,
+        query_inputs=episode.support_inputs,
+        query_labels=episode.support_labels,
+    )
+    found, accuracy = learner.gradient(STAGES.default, episode)
+    forth, back = (learner.evaluate(STAGES.default, e, 0) for e in (episode, reverse))
+    assert found.loss == pytest.approx((forth[1] + back[1]) / 2, rel=1e-10)
+    assert accuracy == forth[0]
+
+
 def test_anil_adapts_the_head_alone(episode: SmallEpisode) -> None:
     for method in get_args(Method):
         learner = make_learner(replace(INNER, method=method))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metanas.api import Architecture
-from metanas.spaces.norm import SupportNorm
+from metanas.spaces.norm import SampleNorm
 from metanas.spaces.space import Features, Index
 
 WIDTH = 64
@@ -22,7 +22,7 @@ class Conv4Network(Features):
         super().__init__()
         inputs = [channels, WIDTH, WIDTH, WIDTH]
         self.convs = nn.ModuleList(nn.Conv2d(i, WIDTH, 3, padding=1) for i in inputs)
-        self.norms = nn.ModuleList(SupportNorm(WIDTH) for _ in inputs)
+        self.norms = nn.ModuleList(SampleNorm(WIDTH) for _ in inputs)
 
     def forward(self, inputs: Tensor, reference: int) -> Tensor:
         x = inputs

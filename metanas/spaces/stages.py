@@ -128,7 +128,7 @@ class Stages:
         """As Conv-4, narrower at first and wider at last, with residual blocks where maps are small and cheap."""
         last = len(self.widths) - 1
         stages = [
-            (0, min(1 + (i >= last - 1), len(widths) - 1), int(i > 0), 0, 0, 0) for i, widths in enumerate(self.widths)
+            (0, min(1 + (i >= last - 1), len(widths) - 1), int(i > 0), 0, 1, 0) for i, widths in enumerate(self.widths)
         ]
         return (*(gene for stage in stages for gene in stage), 0)
 

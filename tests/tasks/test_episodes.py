@@ -1,5 +1,6 @@
 """Episodes: what they share and must not share, how many of each, which mistakes are named, and that they repeat."""
 
+import math
 import multiprocessing
 from collections import Counter
 from itertools import combinations
@@ -206,6 +207,16 @@ def test_within_a_family_all_classes_are_of_one() -> None:
     assert set.union(*seen) == {"Greek", "Korean"}  # Latin has too few
 
 
+def test_a_share_of_the_episodes_stays_within_a_family() -> None:
+    families = ("Greek",) * 5 + ("Korean",) * 6
+    task = numbered([4] * 11, families=families)
+    sampler = EpisodeSampler([task], EpisodeSpec(4, 1, 1, within_family=0.6), 0, "x")
+    home = dict(zip(task.classes, families, strict=True))
+    alone = [len({home[name] for name in sampler.episode(index).classes}) == 1 for index in range(600)]
+    by_chance = (math.comb(5, 4) + math.comb(6, 4)) / math.comb(11, 4)
+    assert abs(np.mean(alone) - (0.6 + 0.4 * by_chance)) < 0.06
+
+
 def test_tasks_are_drawn_as_often_as_their_weights_say() -> None:
     tasks = [numbered([3, 3], name="often"), numbered([3, 3], name="seldom"), numbered([3, 3], name="never")]
     sampler = EpisodeSampler(tasks, EpisodeSpec(2, 1, 1), 0, "x", weights=[3, 1, 0])
@@ -256,6 +267,11 @@ def test_series_and_tables_come_as_they_are() -> None:
         (
             numbered([9] * 3, families=("A", "A", "B")),
             EpisodeSpec(3, 1, 1, within_family=True),
+            "has 2 classes in its largest family, 1 short of an episode of 3 ways",
+        ),
+        (
+            numbered([9] * 3, families=("A", "A", "B")),
+            EpisodeSpec(3, 1, 1, within_family=0.5),
             "has 2 classes in its largest family, 1 short of an episode of 3 ways",
         ),
         (
