@@ -46,8 +46,10 @@ def _frozen(value: Any) -> Any:
 
 
 def make_family(config: RunConfig, network: str) -> Family:
-    """What a named network is an architecture of."""
-    return Conv4(config.image.channels) if network == CONV4 else make_space(config)
+    """What a named network is an architecture of; Conv-4 normalises as the space's default network does."""
+    if network != CONV4:
+        return make_space(config)
+    return Conv4(config.image.channels, config.space.options.get("norms", ["support"])[0])
 
 
 def random_architecture(config: RunConfig) -> Architecture:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metanas.api import Architecture
-from metanas.spaces.norm import SampleNorm
+from metanas.spaces.norm import NORMS
 from metanas.spaces.space import Features, Index
 
 WIDTH = 64
@@ -18,11 +18,11 @@ class Conv4Network(Features):
     Pooling comes first, as in the elastic stages: the same result but for the statistics, at twice the speed.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
         inputs = [channels, WIDTH, WIDTH, WIDTH]
         self.convs = nn.ModuleList(nn.Conv2d(i, WIDTH, 3, padding=1) for i in inputs)
-        self.norms = nn.ModuleList(SampleNorm(WIDTH) for _ in inputs)
+        self.norms = nn.ModuleList(NORMS[norm](WIDTH) for _ in inputs)
 
     def forward(self, inputs: Tensor, reference: int) -> Tensor:
         x = inputs
@@ -40,11 +40,11 @@ class Conv4:
     name = "conv-4"
     default: Architecture = ()
 
-    def __init__(self, channels: int) -> None:
-        self.channels = channels
+    def __init__(self, channels: int, norm: str = "support") -> None:
+        self.channels, self.norm = channels, norm
 
     def build(self, architecture: Architecture) -> Features:
-        return Conv4Network(self.channels)
+        return Conv4Network(self.channels, self.norm)
 
     def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.device("meta"):

@@ -1,5 +1,7 @@
 """Normalisations whose answer for one sample does not depend on the other samples asked about."""
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +69,10 @@ class SampleNorm(nn.Module):
 
     def forward(self, x: Tensor, reference: int) -> Tensor:
         return nn.functional.group_norm(x, self.groups, self.weight, self.bias)
+
+
+NORMS: Mapping[str, Callable[[int], nn.Module]] = {"support": SupportNorm, "sample": SampleNorm}
+"""By the names that spaces and configurations use: from channels to the module."""
 
 
 def record_statistics(network: nn.Module, recording: bool) -> None:

@@ -20,14 +20,13 @@ from torch import Tensor, nn
 from metanas.api import Architecture
 from metanas.errors import MetanasError
 from metanas.spaces.drawing import draw_chain
-from metanas.spaces.norm import SampleNorm, SupportNorm
+from metanas.spaces.norm import NORMS
 from metanas.spaces.ops import drop_path
 from metanas.spaces.space import Features, Index
 
 KERNELS = (3, 5)
 DEPTHS = (0, 1, 2)  # residual blocks after the stage's first convolution
 POOLINGS = ("max", "average")
-NORMS = ("support", "sample")
 ATTENTIONS = ("none", "squeeze")
 READOUTS = ("grid", "average")  # the last map flattened, or averaged over its positions
 GENES = ("kernel", "width", "depth", "pooling", "normalisation", "attention")
@@ -53,7 +52,7 @@ class Block(nn.Module):
     def __init__(self, inputs: int, width: int, kernel: int, norm: str, pooling: str | None) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, width, kernel, padding=kernel // 2, bias=False)
-        self.norm = SupportNorm(width) if norm == "support" else SampleNorm(width)
+        self.norm = NORMS[norm](width)
         self.pooling = pooling
 
     def forward(self, x: Tensor, reference: int) -> Tensor:
@@ -100,8 +99,9 @@ class StagesNetwork(Features):
 class Stages:
     """The space of elastic stages for images (channels, size, size).
 
-    `widths` lists the choices of every stage, narrow first. Six genes a stage, in the order of `GENES`, then the
-    readout.
+    `widths` lists the choices of every stage, narrow first, and `norms` those of normalisation, that of the default
+    network first: statistics of the support set where a new task looks unlike the pool, each sample's own where shots
+    are few. Six genes a stage, in the order of `GENES`, then the readout.
     """
 
     name = "stages"
@@ -111,7 +111,10 @@ class Stages:
         channels: int = 1,
         size: int = 28,
         widths: tuple[tuple[int, ...], ...] = ((32, 48, 64), (48, 64, 96), (48, 64, 96), (64, 96, 128)),
+        norms: tuple[str, ...] = tuple(NORMS),
     ) -> None:
+        if not norms or set(norms) - set(NORMS):
+            raise MetanasError(f"space.stages: norms {list(norms)} must be some of {', '.join(NORMS)}.")
         if size < 2 ** len(widths):
             raise MetanasError(
                 f"space.stages: {len(widths)} stages halve an image {len(widths)} times, so image.size must be at "
@@ -120,7 +123,7 @@ class Stages:
         self.channels = channels
         self.widths = widths
         self.one_position = size // 2 ** len(widths) == 1
-        per_stage = [(KERNELS, w, DEPTHS, POOLINGS, NORMS, ATTENTIONS) for w in widths]
+        per_stage = [(KERNELS, w, DEPTHS, POOLINGS, norms, ATTENTIONS) for w in widths]
         self.choices: list[tuple[object, ...]] = [*(c for stage in per_stage for c in stage), READOUTS]
 
     @property
@@ -128,7 +131,7 @@ class Stages:
         """As Conv-4, narrower at first and wider at last, with residual blocks where maps are small and cheap."""
         last = len(self.widths) - 1
         stages = [
-            (0, min(1 + (i >= last - 1), len(widths) - 1), int(i > 0), 0, 1, 0) for i, widths in enumerate(self.widths)
+            (0, min(1 + (i >= last - 1), len(widths) - 1), int(i > 0), 0, 0, 0) for i, widths in enumerate(self.widths)
         ]
         return (*(gene for stage in stages for gene in stage), 0)
 
