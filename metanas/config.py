@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from metanas.errors import MetanasError
 from metanas.learner import Inner, Precision
-from metanas.search import Budget, SearchSettings
+from metanas.schedule import Budget, SearchSettings
 from metanas.transfer import Adaptation
 from tasks.episodes import EpisodeSpec
 from tasks.task import ImageForm

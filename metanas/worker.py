@@ -4,6 +4,7 @@ A job names an architecture and episodes by index; the worker draws the episodes
 parallel and only weights, gradients and results travel.
 """
 
+import math
 import time
 import traceback
 from collections.abc import Mapping
@@ -116,7 +117,10 @@ class EvaluationJob:
         started = time.perf_counter()
         try:
             accuracy, loss = learner.evaluate(self.architecture, episode, self.steps)
+            if not math.isfinite(loss):
+                raise ArithmeticError(f"the loss on the query set is {loss}: the weights have diverged")
         except Exception:
+            accuracy = loss = None
             error = traceback.format_exc()
         return Evaluation(
             architecture=self.architecture,

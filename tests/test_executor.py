@@ -149,6 +149,15 @@ def test_a_failed_evaluation_is_a_record_with_its_traceback(executor: Executor) 
     assert [e.episode for e in good] == [e.episode for e in bad] == [3, 4]
 
 
+def test_weights_that_have_diverged_are_a_failure_too(here: Executor) -> None:
+    state = pack(make_learner())
+    here.load("net", state | {"meta.scale": np.array(np.nan, dtype=np.float32)})
+    ((found,),) = here.run([EvaluationJob("net", SPACE.default, COST, "validation", (3,), 1, 0, 0)])
+    here.load("net", state)
+    assert (found.status, found.accuracy, found.loss) == ("failed", None, None)
+    assert "the loss on the query set is nan" in str(found.error)
+
+
 def test_in_process_gives_the_threads_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -12,7 +12,8 @@ import pytest
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
-from metanas.search import CHUNK, Budget, Outcome, Progress, Search, SearchSettings, observations, outer_rate
+from metanas.schedule import Budget, SearchSettings, outer_rate
+from metanas.search import CHUNK, Outcome, Progress, Search, observations
 from metanas.spaces.stages import Stages
 from metanas.strategies.evolution import Evolution
 from metanas.worker import EvaluationJob

@@ -1,0 +1,67 @@
+"""How long a search trains, at which rate, and what it draws and measures: the settings of `search`."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to search: by steps, or by the minutes of the whole search.
+
+    With `minutes` set, the steps are ignored but for the number of generations; those that were done are in the run's
+    `repeat.yaml`. Warm-up and widening take their shares of the minutes, the generations the rest in equal parts.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    minutes: float | None = None
+    warmup_steps: int = 200
+    widening_steps: int = 100
+    generation_steps: tuple[int, ...] = (100, 100, 100, 100)
+    warmup_share: float = 0.35
+    widening_share: float = 0.15
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of every phase: warm-up, widening, then the generations."""
+        return (self.warmup_steps, self.widening_steps, *self.generation_steps)
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Where every phase ends, as a fraction of the minutes."""
+        count = len(self.generation_steps)
+        begun = self.warmup_share + self.widening_share
+        return (self.warmup_share, begun, *(begun + (1 - begun) * (g + 1) / count for g in range(count)))
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Training and population.
+
+    `rate` is the outer learning rate of warm-up; it falls by a cosine staircase over the phases. `leader_share` of the
+    training tasks run the most accurate member (the default network, before there are any), which keeps the dense
+    shared weights good (after the sandwich rule, Yu et al. 2019) and brings the likely choice to its end; `explore` of
+    the others run uniformly random paths, the rest members of the population. Paths are dropped
+    with a probability that rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    rate: float = 5e-3
+    tasks_per_step: int = 2
+    population: int = 12
+    offspring: int = 12
+    proposals: int = 36  # offspring bred for the predictor to screen
+    episodes: int = 16  # common meta-validation episodes of a generation
+    finalists: int = 4
+    final_episodes: int = 60
+    leader_share: float = 0.34
+    explore: float = 0.2
+    drop_path: float = 0.0
+
+
+def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
+    """The outer learning rate; constant within a phase, so that a run by steps repeats a run by minutes exactly."""
+    share = max(0, phase - 1) / (len(budget.generation_steps) + 1)
+    return settings.rate * 0.5 * (1 + math.cos(math.pi * share))
