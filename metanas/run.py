@@ -17,7 +17,7 @@ from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.config import RunConfig, as_yaml, load_config
 from metanas.errors import MetanasError
 from metanas.learner import Learner
-from metanas.search import Progress
+from metanas.schedule import Progress
 from metanas.store import Store
 from metanas.worker import State
 

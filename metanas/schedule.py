@@ -1,7 +1,7 @@
-"""How long a search trains, at which rate, and what it draws and measures: the settings of `search`."""
+"""How long a search trains, at which rate, what it draws and measures, and how far it is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 
@@ -10,7 +10,8 @@ class Budget:
     """How long to search: by steps, or by the minutes of the whole search.
 
     With `minutes` set, the steps are ignored but for the number of generations; those that were done are in the run's
-    `repeat.yaml`. Warm-up and widening take their shares of the minutes, the generations the rest in equal parts.
+    `repeat.yaml`. Warm-up and widening take their shares of the minutes, the generations the rest in equal parts. A
+    generation that the minutes have no room for is left out, and stands as one of no steps.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -59,6 +60,18 @@ class SearchSettings:
     leader_share: float = 0.34
     explore: float = 0.2
     drop_path: float = 0.0
+
+
+@dataclass
+class Progress:
+    """How far a search is: what a resumed run needs beside weights, store and population."""
+
+    phase: int = 0
+    step: int = 0  # within the phase
+    finished: list[int] = field(default_factory=list)  # the steps of the finished phases
+    episodes: int = 0  # training episodes drawn so far
+    seconds: float = 0.0
+    fitness_seconds: float = 0.0  # for one evaluation of one episode, last measured
 
 
 def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:

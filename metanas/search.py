@@ -9,14 +9,14 @@ function of the seed and a counter, so a run resumes by counting.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
-from metanas.schedule import Budget, SearchSettings, outer_rate
+from metanas.schedule import Budget, Progress, SearchSettings, outer_rate
 from metanas.seeding import stream
 from metanas.spaces.ops import scheduled_drop_path
 from metanas.spaces.space import Space
@@ -40,18 +40,6 @@ class Strategy(Protocol):
 
     def tell(self, candidates: Sequence[Candidate]) -> None:
         """The generation's measurements, those of the old population among them."""
-
-
-@dataclass
-class Progress:
-    """How far a search is: what a resumed run needs beside weights, store and population."""
-
-    phase: int = 0
-    step: int = 0  # within the phase
-    finished: list[int] = field(default_factory=list)  # the steps of the finished phases
-    episodes: int = 0  # training episodes drawn so far
-    seconds: float = 0.0
-    fitness_seconds: float = 0.0  # for one evaluation of one episode, last measured
 
 
 class Listener(Protocol):
@@ -119,9 +107,10 @@ class Search:
     def run(self) -> Outcome:
         """The whole loop, then the choice among the finalists."""
         while self.progress.phase < len(self.budget.steps):
-            self._train()
-            if self.progress.phase:
-                self._generation(self.progress.phase - 1)
+            if not self._left_out():
+                self._train()
+                if self.progress.phase:
+                    self._generation(self.progress.phase - 1)
             self.progress.finished.append(self.progress.step)
             self.progress.phase, self.progress.step = self.progress.phase + 1, 0
             self._checkpoint()
@@ -154,18 +143,32 @@ class Search:
                 self._checkpoint()
         self._event("phase", phase="weights", duration=time.monotonic() - started)
 
+    def _left_out(self) -> bool:
+        """A generation of no steps, or one whose evaluations no longer fit into the minutes."""
+        phase, planned = self.progress.phase, self.budget.steps[self.progress.phase]
+        if phase < 2 or self.progress.step:
+            return False
+        if self.budget.minutes is None:
+            return planned == 0
+        return self._seconds() + self._evaluation_seconds(phase, last=True) >= self.budget.minutes * 60
+
     def _phase_over(self, planned: int) -> bool:
         if self.budget.minutes is None:
             return self.progress.step >= planned
-        phase, settings = self.progress.phase, self.settings
+        phase = self.progress.phase
+        end = self.budget.ends[phase] * self.budget.minutes * 60
+        evaluations = self._evaluation_seconds(phase, last=phase == len(self.budget.steps) - 1)
+        # One chunk at least, so that every generation learns something.
+        return self.progress.step > 0 and self._seconds() >= end - evaluations
+
+    def _evaluation_seconds(self, phase: int, last: bool) -> float:
+        """What measuring will take at the end of a phase, by what it took last; of the finalists too after the last."""
         evaluations = 0
         if phase > 1:
-            evaluations += (settings.population + settings.offspring + 1) * settings.episodes
-        if phase == len(self.budget.steps) - 1:
-            evaluations += settings.finalists * settings.final_episodes
-        end = self.budget.ends[phase] * self.budget.minutes * 60 - evaluations * self.progress.fitness_seconds
-        # One chunk at least, so that every generation learns something.
-        return self.progress.step > 0 and self._seconds() >= end
+            evaluations += (self.settings.population + self.settings.offspring + 1) * self.settings.episodes
+        if last:
+            evaluations += (self.settings.finalists + 1) * self.settings.final_episodes
+        return evaluations * self.progress.fitness_seconds
 
     def _draw(self) -> list[Architecture]:
         """The architectures of the next step, one for each of its tasks."""

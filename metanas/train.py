@@ -12,8 +12,8 @@ from metanas.config import RunConfig, as_yaml
 from metanas.cost import cost
 from metanas.errors import MetanasError
 from metanas.run import RunFolder, RunListener, save_arrays, write_text
-from metanas.schedule import outer_rate
-from metanas.search import Outcome, Progress, Search, as_row, observations
+from metanas.schedule import Progress, outer_rate
+from metanas.search import Outcome, Search, as_row, observations
 from metanas.spaces.space import Space
 from metanas.store import Store
 from metanas.strategies.evolution import Evolution

@@ -12,8 +12,8 @@ import pytest
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
-from metanas.schedule import Budget, SearchSettings, outer_rate
-from metanas.search import CHUNK, Outcome, Progress, Search, observations
+from metanas.schedule import Budget, Progress, SearchSettings, outer_rate
+from metanas.search import CHUNK, Outcome, Search, observations
 from metanas.spaces.stages import Stages
 from metanas.strategies.evolution import Evolution
 from metanas.worker import EvaluationJob
@@ -403,10 +403,11 @@ class TestMinutes:
         assert done == sorted(done)
         assert done[-1] > 0.9
 
-    def test_too_little_time_still_trains_every_generation(self, clock: Clock) -> None:
+    def test_far_too_little_time_still_gives_a_population(self, clock: Clock) -> None:
         run = self.timed(clock, minutes=0.01, seconds=0.1, evaluation=0.01)
-        run.go()
-        assert run.progress.finished == [CHUNK] * 5
+        outcome = run.go()
+        assert run.progress.finished == [CHUNK, CHUNK, 0, 0, 0]
+        assert len(outcome.population) == SETTINGS.population
 
     def test_a_resumed_search_has_used_part_of_its_time(self, clock: Clock) -> None:
         run = self.timed(clock, minutes=15, seconds=0.1, evaluation=0.01)
@@ -414,6 +415,17 @@ class TestMinutes:
         run.go()
         assert clock.now - 100 < 100
         assert run.progress.seconds == pytest.approx(14 * 60 + clock.now - 100)
+
+    def test_generations_without_room_are_left_out_and_stay_out_by_steps(self, clock: Clock) -> None:
+        timed = self.timed(clock, minutes=1.5, seconds=0.05, evaluation=0.5)
+        outcome = timed.go()
+        assert (clock.now - 100) / 60 < 1.5 * 1.25
+        warmup, widening, *generations = timed.progress.finished
+        assert generations[-1] == 0
+        again = Run(budget=Budget(None, warmup, widening, tuple(generations)))
+        assert again.go() == outcome
+        assert again.trainer.steps == timed.trainer.steps
+        assert again.listener.rows == timed.listener.rows
 
 
 def test_shares_of_the_minutes_end_at_one() -> None:
