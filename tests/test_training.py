@@ -56,7 +56,7 @@ def copy(trainer: MetaTrainer) -> Weights:
 
 @pytest.mark.parametrize("architecture", [SMALL, LARGE], ids=["small", "large"])
 def test_one_architecture_trains_as_a_plain_module_under_adam(architecture: Architecture) -> None:
-    """Every step: the mean loss of two prototype episodes, written out, and torch.optim.Adam."""
+    """Every step: the mean loss of two prototype episodes, both ways, written out, and torch.optim.Adam."""
     trainer = make_trainer()
     start = {n: w.clone() for n, w in trainer.learner.supernet.weights(architecture).items()}
     network = trainer.learner.supernet.extract(architecture).double()
@@ -70,10 +70,12 @@ def test_one_architecture_trains_as_a_plain_module_under_adam(architecture: Arch
         for index in (2 * step, 2 * step + 1):
             episode = small_episode(index, dtype=torch.float64)
             features = network(torch.cat([episode.support_inputs, episode.query_inputs]), 6)
-            distances = nearest_prototype(features[:6], episode.support_labels, 3, features[6:])
-            logits = -scale.exp() / features.shape[1] ** 0.5 * distances
-            losses.append(F.cross_entropy(logits, episode.query_labels))
-        loss = (losses[0] + losses[1]) / 2
+            support, queries = (features[:6], episode.support_labels), (features[6:], episode.query_labels)
+            for (known, known_labels), (asked, labels) in ((support, queries), (queries, support)):
+                distances = nearest_prototype(known, known_labels, 3, asked)
+                logits = -scale.exp() / features.shape[1] ** 0.5 * distances
+                losses.append(F.cross_entropy(logits, labels))
+        loss = torch.stack(losses).mean()
         adam.zero_grad()
         loss.backward()
         adam.param_groups[0]["lr"] = rate
