@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from metanas.api import Architecture
-from metanas.config import RunConfig, load_config
+from metanas.config import RunConfig, load_config, read_yaml
 from metanas.errors import MetanasError
 from metanas.executor import Executor, InProcess, RayActors
 from metanas.learner import Learner
@@ -75,12 +73,9 @@ def read_pool(path: Path, data: Path | None) -> Pool:
     """The pool of a run's configuration, or of a pool's own file, which has no images' form and takes the default."""
     if not path.is_file():
         raise MetanasError(f"there is no file '{path}'; give a pool's YAML file or a run's configuration.")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
+    content = read_yaml(path)
     if isinstance(content, dict) and "sources" in content:
-        return load_pool(path, ImageForm(), data=data)
+        return load_pool(content, ImageForm(), data=data, base=path.parent)
     return make_pool(load_config(path), data)
 
 

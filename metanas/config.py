@@ -67,10 +67,7 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
         raise MetanasError(
             f"there is no configuration '{path}'; give the path of a YAML file such as configs/demo.yaml."
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise MetanasError(f"'{path}' holds no keys; a configuration starts from one of those in configs/.")
     for setting in settings:
@@ -80,6 +77,14 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
         pool = Path(config.pool)
         config = config.model_copy(update={"pool": str(pool if pool.is_absolute() else path.parent.absolute() / pool)})
     return config
+
+
+def read_yaml(path: Path) -> Any:
+    """What a file holds. Raises MetanasError when it is not YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
 
 
 def parse_config(content: Mapping[str, Any], source: str) -> RunConfig:

@@ -28,6 +28,8 @@ from metanas.transfer import Adaptation, Augment, Support, fine_tune, folds, ran
 from predictors.saved import load_predictor
 from tasks.augment import augmentation
 from tasks.cache import open_image, to_form
+from tasks.episodes import as_tensor
+from tasks.sources import Where
 from tasks.sources.folder import load as load_folder
 
 OFFSPRING = 24
@@ -121,7 +123,7 @@ def predict(model: Model, files: Sequence[Path]) -> list[dict[str, Any]]:
         if not file.is_file():
             raise MetanasError(f"there is no file '{file}'; give the paths of images.")
         image = to_form(open_image(file, str(file)), model.config.image)
-        probabilities = model.probabilities(_as_inputs(image[None]))[0].tolist()
+        probabilities = model.probabilities(as_tensor(np.stack([image])))[0].tolist()
         best = int(np.argmax(probabilities))
         answers.append(
             {
@@ -136,20 +138,14 @@ def predict(model: Model, files: Sequence[Path]) -> list[dict[str, Any]]:
 def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Support]:
     if not folder.is_dir():
         raise MetanasError(f"there is no folder '{folder}'; give one that holds a folder of images for every class.")
-    from tasks.sources import Where
-
     tasks = load_folder(name=folder.name, form=config.image, where=Where(Path()), path=folder.absolute())
     if len(tasks) != 1:
         raise MetanasError(f"'{folder}' holds {len(tasks)} lines; give the folder of one, with its classes inside.")
     task = tasks[0]
     if len(task.classes) < 2:
         raise MetanasError(f"'{folder}' holds one class, '{task.classes[0]}'; add a folder of a second class.")
-    inputs = _as_inputs(task.read(np.arange(len(task))))
+    inputs = as_tensor(task.read(np.arange(len(task))))
     return task.classes, Support(inputs, torch.from_numpy(task.labels.astype(np.int64)), len(task.classes))
-
-
-def _as_inputs(images: np.ndarray) -> Tensor:
-    return torch.tensor(images).float() / 255
 
 
 def _candidates(run: RunFolder, config: RunConfig) -> list[Architecture]:
@@ -157,10 +153,9 @@ def _candidates(run: RunFolder, config: RunConfig) -> list[Architecture]:
     space = make_space(config)
     strategy = Evolution(space, config.search.population)
     strategy.tell(run.members)
-    known = run.population
     fresh = strategy.ask(OFFSPRING, stream(config.seed, "offspring of a new task"))
     features = ArchitectureFeatures(space, config.image.size)
-    pool = list(dict.fromkeys([*known, *fresh]))
+    pool = list(dict.fromkeys([*run.population, *fresh]))
     table = features(pool)
     mean, _ = load_predictor(run.path / "predictor.safetensors", space.name, table.shape[1]).predict(table)
     ranked = [pool[i] for i in np.argsort(-mean, kind="stable")]

@@ -30,7 +30,8 @@ def make_show() -> Iterator[Show]:
                 progress.console.print(text)
             elif text:
                 name = event.get("network", "search")
-                bars.setdefault(name, progress.add_task("", total=1.0) if name not in bars else None)
+                if name not in bars:
+                    bars[name] = progress.add_task("", total=1.0)
                 progress.update(bars[name], completed=event["done"], description=text)
 
         yield show

@@ -43,8 +43,8 @@ class SearchSettings:
     `rate` is the outer learning rate of warm-up; it falls by a cosine staircase over the phases. `leader_share` of the
     training tasks run the most accurate member (the default network, before there are any), which keeps the dense
     shared weights good (after the sandwich rule, Yu et al. 2019) and brings the likely choice to its end; `explore` of
-    the others run uniformly random paths, the rest members of the population. Paths are dropped
-    with a probability that rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
+    the others run uniformly random paths, the rest members of the population. Paths are dropped with a probability
+    that rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metanas.errors import MetanasError
 from tasks.cache import open_image, to_form
-from tasks.episodes import Episode
+from tasks.episodes import Episode, as_tensor
 from tasks.task import ImageForm
 
 
@@ -68,4 +68,4 @@ def _read(files: dict[str, list[Path]], names: tuple[str, ...], form: ImageForm)
     """Images (N, C, H, W) float32 in [0, 1] and labels (N,) int64."""
     flat = [(label, file) for label, name in enumerate(names) for file in files.get(name, [])]
     pixels = np.stack([to_form(open_image(file, str(file)), form) for _, file in flat])
-    return torch.from_numpy(pixels).float() / 255, torch.tensor([label for label, _ in flat])
+    return as_tensor(pixels), torch.tensor([label for label, _ in flat])

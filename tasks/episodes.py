@@ -102,7 +102,7 @@ class EpisodeSampler:
         sizes = [len(ids) for ids in (*support, *query)]
         ways = np.arange(len(labels))
         targets = torch.from_numpy(np.repeat(np.tile(ways, 2), sizes))
-        inputs = _as_tensor(task.read(np.concatenate([support_ids, query_ids])))
+        inputs = as_tensor(task.read(np.concatenate([support_ids, query_ids])))
         inputs = _turned(inputs, np.repeat(np.tile(turns, 2), sizes))
         inputs = self._augmented(inputs, len(support_ids), index)
         names = tuple(
@@ -223,7 +223,8 @@ def _draw_samples(
     return support, query
 
 
-def _as_tensor(samples: np.ndarray) -> Tensor:
+def as_tensor(samples: np.ndarray) -> Tensor:
+    """Samples as networks take them: float32, images of uint8 in [0, 1]."""
     tensor = torch.from_numpy(samples)
     return tensor.float() / 255 if samples.dtype == np.uint8 else tensor.float()
 
