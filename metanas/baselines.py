@@ -15,6 +15,8 @@ from tasks.augment import augmentation
 
 SCRATCH_STEPS = 20
 """Gradient steps from random weights."""
+CHUNK = 50
+"""Outer steps between two reports of a baseline's training."""
 
 
 @dataclass(frozen=True)
@@ -93,22 +95,23 @@ def train_alone(
 
     `rates` lists (steps, learning rate) of the run's phases.
     """
-    total, step = sum(steps for steps, _ in rates), 0
+    total, done = sum(steps for steps, _ in rates), 0
     for steps, rate in rates:
-        for _ in range(steps):
-            loss, accuracy = trainer.step([architecture] * tasks, step * tasks, rate)
-            step += 1
-            if step % 50 == 0 or step == total:
-                show(
-                    {
-                        "event": "baseline",
-                        "network": network,
-                        "step": step,
-                        "done": step / total,
-                        "loss": loss,
-                        "accuracy": accuracy,
-                    }
-                )
+        for start in range(0, steps, CHUNK):
+            count = min(CHUNK, steps - start)
+            scores = trainer.train([[architecture] * tasks] * count, done * tasks, rate)
+            done += count
+            loss, accuracy = scores[-1]
+            show(
+                {
+                    "event": "baseline",
+                    "network": network,
+                    "step": done,
+                    "done": done / total,
+                    "loss": loss,
+                    "accuracy": accuracy,
+                }
+            )
 
 
 def _support(episode: NamedEpisode) -> Support:

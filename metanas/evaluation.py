@@ -15,7 +15,6 @@ from metanas.assembly import (
     SUPERNET,
     WorkerRecipe,
     make_executor,
-    make_learner,
     make_pool,
     random_architecture,
 )
@@ -24,9 +23,9 @@ from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.executor import Executor
 from metanas.run import RunFolder, save_arrays
+from metanas.state import weights_of
 from metanas.statistics import mean_interval, paired
 from metanas.training import MetaTrainer
-from metanas.worker import pack
 from tasks.episode_folders import folder_episodes
 
 Show = Callable[[dict[str, Any]], None]
@@ -42,7 +41,7 @@ def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda ev
     if not make_pool(config, data).test:
         raise MetanasError(f"the pool of '{folder.path}' has no test split; name its tasks under splits.test.")
     with make_executor(WorkerRecipe(config, data)) as executor:
-        _load_supernet(folder, config, executor)
+        executor.load(SUPERNET, folder.weights())
         for network in (CONV4, RANDOM):
             _ready_baseline(folder, config, network, executor, show)
         results = []
@@ -73,7 +72,7 @@ def evaluate_folders(folder: RunFolder, episodes: Path) -> list[dict[str, Any]]:
     workers = min(config.workers, len(names))
     recipe = WorkerRecipe(config.model_copy(update={"workers": workers}), episodes=episodes.absolute())
     with make_executor(recipe) as executor:
-        _load_supernet(folder, config, executor)
+        executor.load(SUPERNET, folder.weights())
         scores = executor.run(_adaptation_jobs(folder, config, FOLDERS, range(len(names))))
     return [{"episode": name, "accuracy": score.accuracy} for name, score in zip(names, scores, strict=True)]
 
@@ -139,26 +138,18 @@ def _methods(
     ]
 
 
-def _load_supernet(folder: RunFolder, config: RunConfig, executor: Executor) -> None:
-    learner = make_learner(config)
-    folder.load_weights(learner)
-    executor.load(SUPERNET, pack(learner))
-
-
 def _ready_baseline(folder: RunFolder, config: RunConfig, network: str, executor: Executor, show: Show) -> None:
     """Loads a baseline's weights, after meta-training it when the run's folder has none yet."""
-    learner = make_learner(config, network)
     name = f"baselines/{network.replace(' ', '-')}.safetensors"
     if (folder.path / name).is_file():
-        folder.load_weights(learner, name)
-        executor.load(network, pack(learner))
+        executor.load(network, folder.weights(name))
         return
     steps = folder.read_json("steps.json")
     architecture = () if network == CONV4 else random_architecture(config)
-    trainer = MetaTrainer(network, learner, executor)
+    trainer = MetaTrainer(network, executor)
     train_alone(network, architecture, trainer, steps["rates"], config.search.tasks_per_step, show)
     (folder.path / "baselines").mkdir(exist_ok=True)
-    save_arrays(folder.path / name, pack(learner))
+    save_arrays(folder.path / name, weights_of(executor.state(network)))
 
 
 def _row(method: str, note: str, scores: Sequence[Score]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from metanas.run import RunFolder, write_text
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.norm import record_statistics
 from metanas.spaces.space import Features
+from metanas.state import fill
 from metanas.statistics import wilson
 from metanas.strategies.evolution import Evolution
 from metanas.train import ArchitectureFeatures
@@ -74,7 +75,7 @@ def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
     config = run.config
     learner = make_learner(config)
     learner.precision = "float32"
-    run.load_weights(learner)
+    fill(learner, run.weights())
     classes, support = _read_support(folder, config)
     adaptation = config.adaptation
     augment = augmentation(adaptation.augment) if adaptation.augment else None

@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors.numpy import load_file, save_file
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.config import RunConfig, as_yaml, load_config
 from metanas.errors import MetanasError
-from metanas.learner import Learner
 from metanas.schedule import Progress
+from metanas.state import State
 from metanas.store import Store
-from metanas.worker import State
 
 LIBRARIES = ("metanas", "torch", "torchvision", "numpy", "scikit-learn", "ray")
 
@@ -74,12 +72,12 @@ class RunFolder:
                 f"`metanas train {self.path / 'config.yaml'} --out {self.path} --resume`."
             ) from error
 
-    def load_weights(self, learner: Learner, name: str = "weights.safetensors") -> None:
-        """Puts saved weights and meta-parameters into `learner`."""
+    def weights(self, name: str = "weights.safetensors") -> State:
+        """Saved weights and meta-parameters, of the run's SuperNet or of a baseline."""
         path = self.path / name
         if not path.is_file():
             raise MetanasError(f"the run '{self.path}' has no {name}, it did not finish; continue it with --resume.")
-        fill(learner, load_file(path))
+        return load_file(path)
 
     @property
     def chosen(self) -> Architecture:
@@ -135,16 +133,6 @@ class RunListener:
 
     def checkpoint(self, progress: Progress) -> None:
         self._save(progress)
-
-
-def fill(learner: Learner, state: State) -> None:
-    """Copies a saved state into the learner's tensors, in place."""
-    for name, array in state.items():
-        kind, _, key = name.partition(".")
-        target = {"net": learner.supernet.shared, "meta": learner.meta}.get(kind)
-        if target is not None:
-            with torch.no_grad():
-                target[key].copy_(torch.from_numpy(np.array(array)).reshape(target[key].shape))
 
 
 def save_arrays(path: Path, state: State) -> None:

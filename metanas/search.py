@@ -124,12 +124,12 @@ class Search:
             self.settings.drop_path, progress.phase, len(self.budget.steps) - 1
         )
         while not self._phase_over(planned):
-            results = []
-            for _ in range(CHUNK if self.budget.minutes else min(CHUNK, planned - progress.step)):
-                results.append(self.trainer.step(self._draw(), progress.episodes, self._rate()))
-                progress.step += 1
-                progress.episodes += self.settings.tasks_per_step
-            loss, accuracy = np.mean(results, axis=0)
+            count = CHUNK if self.budget.minutes else min(CHUNK, planned - progress.step)
+            tasks = self.settings.tasks_per_step
+            drawn = [self._draw(progress.episodes + step * tasks) for step in range(count)]
+            loss, accuracy = np.mean(self.trainer.train(drawn, progress.episodes, self._rate()), axis=0)
+            progress.step += count
+            progress.episodes += count * tasks
             phase = ("warmup", "widening", "generation")[min(progress.phase, 2)]
             self._event(
                 "steps",
@@ -170,9 +170,9 @@ class Search:
             evaluations += (self.settings.finalists + 1) * self.settings.final_episodes
         return evaluations * self.progress.fitness_seconds
 
-    def _draw(self) -> list[Architecture]:
-        """The architectures of the next step, one for each of its tasks."""
-        rng = stream(self.seed, "architectures", self.progress.episodes)
+    def _draw(self, episode: int) -> list[Architecture]:
+        """The architectures of the step that begins at a training episode, one for each of its tasks."""
+        rng = stream(self.seed, "architectures", episode)
         return [self._draw_one(rng) for _ in range(self.settings.tasks_per_step)]
 
     def _draw_one(self, rng: np.random.Generator) -> Architecture:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from metanas.api import Architecture
-from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_learner, make_pool, make_samplers, make_space
+from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.config import RunConfig, as_yaml
 from metanas.cost import cost
 from metanas.errors import MetanasError
@@ -15,10 +15,10 @@ from metanas.run import RunFolder, RunListener, save_arrays, write_text
 from metanas.schedule import Progress, outer_rate
 from metanas.search import Outcome, Search, as_row, observations
 from metanas.spaces.space import Space
+from metanas.state import weights_of
 from metanas.store import Store
 from metanas.strategies.evolution import Evolution
 from metanas.training import MetaTrainer
-from metanas.worker import pack
 from predictors.features import architecture_features
 from predictors.saved import save_predictor
 from predictors.screening import Screen
@@ -54,8 +54,7 @@ def train(
     if (out / "population.json").exists():
         return folder
     with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:
-        learner = make_learner(config)
-        trainer = MetaTrainer(SUPERNET, learner, executor)
+        trainer = MetaTrainer(SUPERNET, executor)
         strategy = Evolution(space, config.search.population)
         screen = Screen(config.predictor.floor, config.seed)
         features = ArchitectureFeatures(space, config.image.size)
@@ -79,7 +78,7 @@ def train(
         outcome = search.run()
         if screen.predictor is not None:
             save_predictor(out / "predictor.safetensors", screen.predictor, space.name)
-        _finish(folder, config, outcome, progress, trainer)
+        _finish(folder, config, space, outcome, progress, trainer)
     return folder
 
 
@@ -127,8 +126,10 @@ def _restore(
     return progress
 
 
-def _finish(folder: RunFolder, config: RunConfig, outcome: Outcome, progress: Progress, trainer: MetaTrainer) -> None:
-    save_arrays(folder.path / "weights.safetensors", pack(trainer.learner))
+def _finish(
+    folder: RunFolder, config: RunConfig, space: Space, outcome: Outcome, progress: Progress, trainer: MetaTrainer
+) -> None:
+    save_arrays(folder.path / "weights.safetensors", weights_of(trainer.state()))
     warmup, widening, *generations = progress.finished
     steps = {"minutes": None, "warmup_steps": warmup, "widening_steps": widening, "generation_steps": generations}
     budget = config.model_dump(mode="json")["budget"] | steps
@@ -139,7 +140,7 @@ def _finish(folder: RunFolder, config: RunConfig, outcome: Outcome, progress: Pr
     folder.write_json(
         "population.json",
         {
-            "space": trainer.learner.supernet.space.name,
+            "space": space.name,
             "chosen": list(outcome.chosen),
             "population": [as_row(c) for c in outcome.population],
             "finalists": [as_row(c) for c in outcome.finalists],

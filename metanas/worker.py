@@ -7,19 +7,15 @@ parallel and only weights, gradients and results travel.
 import math
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import torch
-
 from metanas.api import Architecture, Cost, Evaluation
 from metanas.learner import EpisodeData, Learner
+from metanas.outer import OuterOptimizer, Part
 from metanas.seeding import torch_stream
-
-State = dict[str, np.ndarray]
-"""Shared weights under "net." and meta-parameters under "meta.", as arrays that travel between processes."""
+from metanas.state import State
 
 
 class NamedEpisode(EpisodeData, Protocol):
@@ -38,12 +34,6 @@ class Sampler(Protocol):
     def episode(self, index: int) -> NamedEpisode: ...
 
 
-def pack(learner: Learner) -> State:
-    """The learner's state for another process."""
-    shared = {"net." + n: w.detach().numpy() for n, w in learner.supernet.shared.items()}
-    return shared | {"meta." + n: w.detach().numpy() for n, w in learner.meta.items()}
-
-
 class Worker:
     """Networks by name ("supernet", a baseline's) and samplers by split ("train", "validation", a test's name)."""
 
@@ -51,21 +41,19 @@ class Worker:
         self.learners = dict(learners)
         self.samplers = dict(samplers)
 
+        self.optimizers = {name: OuterOptimizer(learner) for name, learner in self.learners.items()}
+
     def load(self, network: str, state: State) -> None:
-        """Replaces the weights of one network by copies of the arrays, which may be read-only (Ray's are)."""
-        learner = self.learners[network]
-        for name, array in state.items():
-            kind, _, key = name.partition(".")
-            (learner.supernet.shared if kind == "net" else learner.meta)[key] = torch.tensor(array)
+        """Copies weights into one network, and into its optimiser what it had learned with them."""
+        self.optimizers[network].load(state)
 
+    def state(self, network: str) -> State:
+        """What `load` needs to go on from here."""
+        return self.optimizers[network].state()
 
-@dataclass(frozen=True)
-class Gradient:
-    """The meta-gradient of one episode, by the names of `State`; an architecture's slice of each weight."""
-
-    arrays: State
-    loss: float
-    accuracy: float
+    def update(self, network: str, parts: Sequence[Part], rate: float) -> None:
+        """An outer step; the same on every worker, so that weights need not travel."""
+        self.optimizers[network].step(parts, rate)
 
 
 @dataclass(frozen=True)
@@ -77,7 +65,8 @@ class GradientJob:
     episode: int
     drop_path: float = 0.0
 
-    def run(self, worker: Worker) -> Gradient:
+    def run(self, worker: Worker) -> tuple[Part, tuple[float, float]]:
+        """The gradient, and loss and accuracy on the query set."""
         sampler = worker.samplers["train"]
         generator = torch_stream(sampler.seed, "drop path", self.episode) if self.drop_path else None
         found, accuracy = worker.learners[self.network].gradient(
@@ -85,7 +74,15 @@ class GradientJob:
         )
         arrays = {"net." + n: g.numpy() for n, g in found.weights.items()}
         arrays |= {"meta." + n: g.numpy() for n, g in found.parameters.items()}
-        return Gradient(arrays, found.loss, accuracy)
+        return Part(self.architecture, arrays), (found.loss, accuracy)
+
+
+@dataclass(frozen=True)
+class OuterStep:
+    """The gradients of some tasks on the same weights, then one step along their mean."""
+
+    jobs: tuple[GradientJob, ...]
+    rate: float
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from metanas.assembly import CONV4, RANDOM, make_learner, make_pool, make_sample
 from metanas.errors import MetanasError
 from metanas.evaluation import candidates, evaluate, evaluate_folders
 from metanas.run import RunFolder
+from metanas.state import fill
 from metanas.train import train
 from metanas.transfer import Support, fine_tune
 from tests.reference import nearest_prototype
@@ -69,7 +70,7 @@ def test_candidates_begin_with_the_choice(run: RunFolder) -> None:
 def test_frozen_features_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:
     """The chosen network, extracted; nearest class mean of its features, episode by episode."""
     learner = make_learner(run.config)
-    run.load_weights(learner)
+    fill(learner, run.weights())
     network = learner.supernet.extract(run.chosen)
     sampler = make_samplers(run.config, make_pool(run.config, None))["3-way 2-shot"]
     by_hand = []
@@ -87,7 +88,7 @@ def test_frozen_features_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> 
 def test_conv4_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:
     """Its weights from the run's folder, adapted as a new task is."""
     learner = make_learner(run.config, CONV4)
-    run.load_weights(learner, "baselines/conv-4.safetensors")
+    fill(learner, run.weights("baselines/conv-4.safetensors"))
     sampler = make_samplers(run.config, make_pool(run.config, None))["3-way 2-shot"]
     by_hand = []
     for index in range(4):

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from metanas.api import Cost
+from metanas.errors import MetanasError
 from metanas.executor import Executor, InProcess, RayActors
 from metanas.learner import Inner, Learner
 from metanas.spaces.stages import Stages
+from metanas.state import State, pack
 from metanas.supernet import SuperNet
-from metanas.worker import EvaluationJob, GradientJob, State, Worker, pack
+from metanas.worker import EvaluationJob, GradientJob, OuterStep, Worker
 from tests.reference import SmallEpisode, small_episode
 
 SPACE = Stages(size=8, widths=((4, 8),))
@@ -123,13 +125,45 @@ def test_both_compute_the_same_bits(here: Executor, actors: Executor) -> None:
     for executor in (here, actors):
         executor.load("net", state)
     gradients = [GradientJob("net", SPACE.default, index) for index in range(4)]
-    for a, b in zip(here.run(gradients), actors.run(gradients), strict=True):
-        assert (a.loss, a.accuracy) == (b.loss, b.accuracy)
+    for (a, score), (b, other) in zip(here.run(gradients), actors.run(gradients), strict=True):
+        assert score == other
         assert a.arrays.keys() == b.arrays.keys()
         assert all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
     evaluations = [EvaluationJob("net", SPACE.default, COST, "validation", (5, 6), 1, 0, 0)]
     ((first, second),), ((third, fourth),) = here.run(evaluations), actors.run(evaluations)
     assert (first.accuracy, first.loss, second.loss) == (third.accuracy, third.loss, fourth.loss)
+
+
+def test_training_computes_the_same_bits_and_leaves_every_worker_with_them(here: Executor, actors: Executor) -> None:
+    """Three tasks a step on two actors; the second time goes on from the state that the first left."""
+    start = pack(make_learner(seed=5))
+    jobs = [GradientJob("net", SPACE.default, index) for index in range(12)]
+    plan = [OuterStep(tuple(jobs[i : i + 3]), rate=0.01) for i in range(0, 12, 3)]
+    scores = {}
+    for executor in (here, actors):
+        executor.load("net", start)
+        first = executor.train("net", plan[:2])
+        kept = executor.state("net")
+        scores[executor] = first + executor.train("net", plan[2:])
+        executor.load("net", kept)
+        assert executor.train("net", plan[2:]) == scores[executor][2:]
+    assert scores[here] == scores[actors]
+    assert [len(step) for step in scores[here]] == [3] * 4
+    expected = here.state("net")
+    assert not np.array_equal(expected["net.stages.0.first.conv.weight"], start["net.stages.0.first.conv.weight"])
+    found = actors.state("net")
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert len(set(actors.run([Tell()] * 8))) == 2  # two processes, one weight
+    assert len({scale for _, scale in actors.run([Tell()] * 8)}) == 1
+
+
+def test_a_gradient_that_breaks_raises_here(executor: Executor) -> None:
+    broken = GradientJob("net", (*SPACE.default[:-1], 99), 0)
+    with pytest.raises(MetanasError, match="gene 6"):
+        executor.train("net", [OuterStep((GradientJob("net", SPACE.default, 0), broken), 0.01)])
+    executor.load("net", pack(make_learner()))
+    assert len(executor.train("net", [OuterStep((GradientJob("net", SPACE.default, 0),), 0.01)])) == 1
 
 
 def test_a_failed_evaluation_is_a_record_with_its_traceback(executor: Executor) -> None:

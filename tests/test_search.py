@@ -78,6 +78,11 @@ class Untrained:
     version: int = 0
     steps: list[tuple[tuple[Architecture, ...], int, float]] = field(default_factory=list)
 
+    def train(
+        self, steps: Sequence[Sequence[Architecture]], first_episode: int, rate: float
+    ) -> list[tuple[float, float]]:
+        return [self.step(architectures, first_episode + 2 * i, rate) for i, architectures in enumerate(steps)]
+
     def step(self, architectures: Sequence[Architecture], first_episode: int, rate: float) -> tuple[float, float]:
         self.steps.append((tuple(architectures), first_episode, rate))
         self.version += 1

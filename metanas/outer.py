@@ -1,0 +1,112 @@
+"""The outer step: Adam on shared weights, by the mean meta-gradient of several tasks."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metanas.api import Architecture
+from metanas.learner import Learner
+from metanas.spaces.space import Index
+from metanas.state import State, copy_into, fill, pack
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+FIRST, SECOND, STEPS = "adam.first.", "adam.second.", "adam.steps."  # prefixes in a `State`
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one task adds to a gradient, under the names of `State`: an architecture's slice of each weight."""
+
+    architecture: Architecture
+    arrays: State
+
+
+@dataclass
+class Moments:
+    """Adam's running means of a gradient and of its square, and how many steps they have seen."""
+
+    first: Tensor
+    second: Tensor
+    steps: int = 0
+
+
+class OuterOptimizer:
+    """Adam (Kingma and Ba, 2015, algorithm 1) on the shared weights and the meta-parameters of one network.
+
+    A step touches only the entries that its architectures use, moments included (as `torch.optim.SparseAdam` does for
+    rows), so that no weight moves by the momentum of steps that others made.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self._moments: dict[str, Moments] = {}
+
+    @torch.no_grad()
+    def step(self, parts: Sequence[Part], rate: float) -> None:
+        """One step by the mean of the parts, summed in their order. `rate` is Adam's learning rate."""
+        entries: dict[str, list[tuple[Index, np.ndarray]]] = defaultdict(list)
+        for part in parts:
+            slices = self.learner.supernet.space.slices(part.architecture)
+            for name, array in part.arrays.items():
+                entries[name].append((slices[name.removeprefix("net.")] if name.startswith("net.") else (), array))
+        for name, found in entries.items():
+            weight = self._weight(name)
+            if name not in self._moments:
+                self._moments[name] = Moments(torch.zeros_like(weight), torch.zeros_like(weight))
+            moments = self._moments[name]
+            moments.steps += 1
+            box, total, used = _gather(weight, found)
+            _adam(weight[box], moments.first[box], moments.second[box], total / len(parts), used, moments.steps, rate)
+
+    def state(self) -> State:
+        """A copy of weights, meta-parameters and moments."""
+        state = {name: array.copy() for name, array in pack(self.learner).items()}
+        for name, moments in self._moments.items():
+            state[FIRST + name] = moments.first.numpy().copy()
+            state[SECOND + name] = moments.second.numpy().copy()
+            state[STEPS + name] = np.array(moments.steps)
+        return state
+
+    def load(self, state: State) -> None:
+        """Goes on where `state` was taken; with fresh moments where it has none."""
+        fill(self.learner, state)
+        self._moments = {}
+        for name in [key.removeprefix(STEPS) for key in state if key.startswith(STEPS)]:
+            first, second = (torch.empty_like(self._weight(name)) for _ in range(2))
+            copy_into(first, state[FIRST + name])
+            copy_into(second, state[SECOND + name])
+            self._moments[name] = Moments(first, second, int(state[STEPS + name]))
+
+    def _weight(self, name: str) -> Tensor:
+        kind, _, key = name.partition(".")
+        return (self.learner.supernet.shared if kind == "net" else self.learner.meta)[key]
+
+
+def _gather(weight: Tensor, entries: Sequence[tuple[Index, np.ndarray]]) -> tuple[Index, Tensor, Tensor | None]:
+    """The smallest box of `weight` that holds all slices, their sum in it, and where there are any (None: all over)."""
+    indices = [index for index, _ in entries]
+    box = tuple(slice(min(s.start for s in dims), max(s.stop for s in dims)) for dims in zip(*indices, strict=True))
+    total = torch.zeros_like(weight[box])
+    used = torch.zeros_like(total, dtype=torch.bool)
+    for index, array in entries:
+        inside = tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(index, box, strict=True))
+        total.numpy()[inside] += array
+        used[inside] = True
+    return box, total, None if all(index == box for index in indices) else used
+
+
+def _adam(
+    weight: Tensor, first: Tensor, second: Tensor, gradient: Tensor, used: Tensor | None, steps: int, rate: float
+) -> None:
+    """One step of Adam in place, on the entries in use."""
+    mean = torch.lerp(first, gradient, 1 - BETAS[0])
+    square = torch.lerp(second, gradient.square(), 1 - BETAS[1])
+    spread = (square / (1 - BETAS[1] ** steps)).sqrt_().add_(EPSILON)
+    moved = torch.addcdiv(weight, mean, spread, value=-rate / (1 - BETAS[0] ** steps))
+    for target, value in ((first, mean), (second, square), (weight, moved)):
+        target.copy_(value if used is None else torch.where(used, value, target))
