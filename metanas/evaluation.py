@@ -19,6 +19,7 @@ from metanas.assembly import (
     random_architecture,
 )
 from metanas.baselines import AdaptationJob, Score, ScratchJob, train_alone
+from metanas.candidates import candidates
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.executor import Executor
@@ -90,12 +91,6 @@ def compare(result: Mapping[str, Any]) -> list[str]:
             line += f"   metanas is better by {gap.difference:.2%} ({gap.low:.2%} to {gap.high:.2%}, p={gap.p:.2g})"
         lines.append(line)
     return lines
-
-
-def candidates(folder: RunFolder, config: RunConfig) -> tuple[Architecture, ...]:
-    """What a new task chooses from: the run's choice first, then the rest of the population by accuracy."""
-    ranked = dict.fromkeys([folder.chosen, *folder.population])
-    return tuple(ranked)[: config.adaptation.candidates]
 
 
 def _adaptation_jobs(folder: RunFolder, config: RunConfig, split: str, episodes: range) -> list[AdaptationJob]:

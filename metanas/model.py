@@ -14,6 +14,7 @@ from torch import Tensor
 from metanas.adapt import HEAD, apply_head
 from metanas.api import Architecture
 from metanas.assembly import make_learner, make_space
+from metanas.candidates import candidates
 from metanas.config import RunConfig, parse_config
 from metanas.errors import MetanasError
 from metanas.learner import Learner
@@ -23,18 +24,12 @@ from metanas.spaces.norm import record_statistics
 from metanas.spaces.space import Features
 from metanas.state import fill
 from metanas.statistics import wilson
-from metanas.strategies.evolution import Evolution
-from metanas.train import ArchitectureFeatures
 from metanas.transfer import Adaptation, Augment, Support, fine_tune, folds, rank
-from predictors.saved import load_predictor
 from tasks.augment import augmentation
 from tasks.cache import open_image, to_form
 from tasks.episodes import as_tensor
 from tasks.sources import Where
 from tasks.sources.folder import load as load_folder
-
-OFFSPRING = 24
-"""Fresh architectures bred from the population for a new task, of which the predictor lets the best be tried."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
     classes, support = _read_support(folder, config)
     adaptation = config.adaptation
     augment = augmentation(adaptation.augment) if adaptation.augment else None
-    architecture = rank(learner, _candidates(run, config), support)[0][0]
+    architecture = rank(learner, candidates(run, config), support)[0][0]
     expected = _expected(learner, architecture, support, adaptation, augment, config.seed)
     weights = fine_tune(learner, architecture, support, adaptation, augment, torch_stream(config.seed, "adapt"))
     head = {name: weights[name] for name in HEAD}
@@ -147,20 +142,6 @@ def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Sup
         raise MetanasError(f"'{folder}' holds one class, '{task.classes[0]}'; add a folder of a second class.")
     inputs = as_tensor(task.read(np.arange(len(task))))
     return task.classes, Support(inputs, torch.from_numpy(task.labels.astype(np.int64)), len(task.classes))
-
-
-def _candidates(run: RunFolder, config: RunConfig) -> list[Architecture]:
-    """The run's choice, then what the predictor thinks best of the population and of its fresh offspring."""
-    space = make_space(config)
-    strategy = Evolution(space, config.search.population)
-    strategy.tell(run.members)
-    fresh = strategy.ask(OFFSPRING, stream(config.seed, "offspring of a new task"))
-    features = ArchitectureFeatures(space, config.image.size)
-    pool = list(dict.fromkeys([*run.population, *fresh]))
-    table = features(pool)
-    mean, _ = load_predictor(run.path / "predictor.safetensors", space.name, table.shape[1]).predict(table)
-    ranked = [pool[i] for i in np.argsort(-mean, kind="stable")]
-    return list(dict.fromkeys([run.chosen, *ranked]))[: config.adaptation.candidates]
 
 
 def _expected(

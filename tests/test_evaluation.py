@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from metanas.assembly import CONV4, RANDOM, make_learner, make_pool, make_samplers, random_architecture
+from metanas.assembly import CONV4, RANDOM, make_learner, make_pool, make_samplers, make_space, random_architecture
+from metanas.candidates import candidates
 from metanas.errors import MetanasError
-from metanas.evaluation import candidates, evaluate, evaluate_folders
+from metanas.evaluation import evaluate, evaluate_folders
 from metanas.run import RunFolder
 from metanas.state import fill
-from metanas.train import train
+from metanas.train import ArchitectureFeatures, train
 from metanas.transfer import Support, fine_tune
+from predictors.saved import load_predictor
 from tests.reference import nearest_prototype
 from tests.runs import TINY, tiny_config
 
@@ -60,11 +63,17 @@ def test_what_each_method_ran(run: RunFolder, evaluation: dict[str, Any]) -> Non
     assert architecture["metanas"] is None or tuple(architecture["metanas"]) in candidates(run, run.config)
 
 
-def test_candidates_begin_with_the_choice(run: RunFolder) -> None:
-    found = candidates(run, run.config)
-    assert found[0] == run.chosen
-    assert len(found) == len(set(found)) == 2
-    assert set(found) <= {run.chosen, *run.population}
+def test_candidates_are_the_choice_and_what_the_predictor_thinks_best(run: RunFolder) -> None:
+    assert candidates(run, run.config)[0] == run.chosen
+    assert len(candidates(run, run.config)) == 2
+    every = replace(run.config.adaptation, candidates=100)
+    found = candidates(run, run.config.model_copy(update={"adaptation": every}))
+    assert len(found) == len(set(found))
+    assert set(run.population) < set(found)  # fresh offspring beside them
+    table = ArchitectureFeatures(make_space(run.config), run.config.image.size)(found[1:])
+    predicted, _ = load_predictor(run.path / "predictor.safetensors", "stages", table.shape[1]).predict(table)
+    assert list(predicted) == sorted(predicted, reverse=True)
+    assert found[1] == candidates(run, run.config)[1]
 
 
 def test_frozen_features_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:
