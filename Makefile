@@ -10,6 +10,8 @@ ifneq ($(wildcard ../shared/data/.),)
 export METANAS_DATA ?= $(abspath ../shared/data)
 endif
 
+BENCHMARKS := meta_step sampler supernet scaling adapt
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types layers long bench clean
 
@@ -59,7 +61,7 @@ long: setup ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 bench: setup ## every benchmark, each printing a table
-	@for script in $(wildcard benchmarks/*.py); do echo "$$script" && $(BIN)/python $$script || exit 1; done
+	@for name in $(BENCHMARKS); do echo "benchmarks.$$name" && $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## remove what was built or cached; .venv and runs stay
 	rm -rf build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -17,9 +17,10 @@ _PUBLIC = {
     "evaluate": "metanas.evaluation",
     "load_config": "metanas.config",
     "load_model": "metanas.model",
+    "plan": "metanas.planning",
     "predict": "metanas.model",
     "retrain_predictor": "metanas.retrain",
-    "train": "metanas.train",
+    "train": "metanas.training",
     "write_report": "metanas.report",
 }
 __all__ = ["__version__", *_PUBLIC]

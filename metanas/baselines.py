@@ -8,7 +8,7 @@ import torch
 
 from metanas.api import Architecture
 from metanas.seeding import torch_stream
-from metanas.training import MetaTrainer
+from metanas.trainer import MetaTrainer
 from metanas.transfer import Adaptation, Support, fine_tune, rank
 from metanas.worker import NamedEpisode, Worker
 from tasks.augment import augmentation

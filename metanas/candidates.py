@@ -8,7 +8,7 @@ from metanas.config import RunConfig
 from metanas.run import RunFolder
 from metanas.seeding import stream
 from metanas.strategies.evolution import Evolution
-from metanas.train import ArchitectureFeatures
+from metanas.training import ArchitectureFeatures
 from predictors.saved import load_predictor
 
 OFFSPRING = 24

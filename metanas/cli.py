@@ -67,7 +67,7 @@ def train(
 ) -> None:
     """Meta-train a SuperNet on a pool of tasks and search it."""
     from metanas.config import load_config
-    from metanas.train import train as run_train
+    from metanas.training import train as run_train
 
     named = {"budget.minutes": minutes, "seed": seed, "hold_out": hold_out, "workers": workers}
     over = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
@@ -81,6 +81,34 @@ def train(
         best = max(row["accuracy"] for row in population["finalists"])
         print(f"{out}: chosen {population['chosen']}, {best:.1%} on meta-validation episodes.")
         print(f"next: metanas evaluate {out}, then metanas report {out}")
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/demo.yaml.")],
+    minutes: Annotated[float | None, typer.Option(help="How long it may take: says what to change.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
+    hold_out: Annotated[str | None, typer.Option(help="As of train.")] = None,
+    workers: Annotated[int | None, typer.Option(help="As of train.")] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Say what `train` will take in time, memory and disk, after half a minute of its work."""
+    from metanas.config import load_config
+    from metanas.planning import plan as make_plan
+
+    named = {"hold_out": hold_out, "workers": workers}
+    over = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+    found = make_plan(load_config(config, [*over, *(settings or [])]), data, minutes)
+    if as_json:
+        _print_json({**asdict(found), "seconds": found.seconds, "steps": found.steps})
+        return
+    for phase in found.phases:
+        print(f"{phase.name:14} {phase.steps:6} steps {phase.training:6.0f} s, evaluations {phase.evaluation:5.0f} s")
+    print(f"with {found.set_up:.0f} s of setting up: {found.seconds / 60:.1f} minutes, {found.steps} outer steps")
+    print(f"memory {found.memory:.0f} MiB in driver and workers, disk {found.disk:.0f} MiB in the run's folder")
+    if found.advice:
+        print(found.advice)
 
 
 @app.command()

@@ -26,7 +26,7 @@ from metanas.executor import Executor
 from metanas.run import RunFolder, save_arrays
 from metanas.state import weights_of
 from metanas.statistics import mean_interval, paired
-from metanas.training import MetaTrainer
+from metanas.trainer import MetaTrainer
 from tasks.episode_folders import folder_episodes
 
 Show = Callable[[dict[str, Any]], None]

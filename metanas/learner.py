@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metanas.adapt import HEAD, Weights, apply_head, inner_loop, prototype_head
 from metanas.api import Architecture
+from metanas.inner import HEAD, Weights, apply_head, inner_loop, prototype_head
 from metanas.meta import MetaGradient, Method, Problem, meta_gradient
 from metanas.supernet import SuperNet, channels_last
 

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metanas.adapt import Loss, Rates, Weights, inner_loop
+from metanas.inner import Loss, Rates, Weights, inner_loop
 
 Method = Literal["maml", "fomaml", "difference", "reptile", "anil"]
 DIFFERENCE = 1e-2  # length of the step of the finite difference, relative to the vector (DARTS, footnote 2)

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from metanas.adapt import HEAD, apply_head
 from metanas.api import Architecture
 from metanas.assembly import make_learner, make_space
 from metanas.candidates import candidates
 from metanas.config import RunConfig, parse_config
 from metanas.errors import MetanasError
+from metanas.inner import HEAD, apply_head
 from metanas.learner import Learner
 from metanas.run import RunFolder, write_text
 from metanas.seeding import stream, torch_stream

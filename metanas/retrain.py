@@ -10,7 +10,7 @@ from metanas.errors import MetanasError
 from metanas.run import RunFolder
 from metanas.search import observations
 from metanas.store import Store
-from metanas.train import ArchitectureFeatures
+from metanas.training import ArchitectureFeatures
 from predictors.retrain import RetrainReport, retrain
 from predictors.saved import save_predictor
 

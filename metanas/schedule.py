@@ -78,3 +78,11 @@ def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
     """The outer learning rate; constant within a phase, so that a run by steps repeats a run by minutes exactly."""
     share = max(0, phase - 1) / (len(budget.generation_steps) + 1)
     return settings.rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def evaluations_after(settings: SearchSettings, phase: int, last: bool) -> int:
+    """How many evaluations of one episode end a phase; the finalists are measured after the last as well."""
+    known = 0 if phase < 2 else settings.offspring
+    return (phase > 0) * (settings.population + known + 1) * settings.episodes + (
+        last * (settings.finalists + 1) * settings.final_episodes
+    )

@@ -16,11 +16,11 @@ import numpy as np
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
-from metanas.schedule import Budget, Progress, SearchSettings, outer_rate
+from metanas.schedule import Budget, Progress, SearchSettings, evaluations_after, outer_rate
 from metanas.seeding import stream
 from metanas.spaces.ops import scheduled_drop_path
 from metanas.spaces.space import Space
-from metanas.training import MetaTrainer
+from metanas.trainer import MetaTrainer
 from metanas.worker import EvaluationJob
 from predictors.screening import Screen
 
@@ -157,18 +157,13 @@ class Search:
             return self.progress.step >= planned
         phase = self.progress.phase
         end = self.budget.ends[phase] * self.budget.minutes * 60
-        evaluations = self._evaluation_seconds(phase, last=phase == len(self.budget.steps) - 1)
+        measuring = self._evaluation_seconds(phase, last=phase == len(self.budget.steps) - 1)
         # One chunk at least, so that every generation learns something.
-        return self.progress.step > 0 and self._seconds() >= end - evaluations
+        return self.progress.step > 0 and self._seconds() >= end - measuring
 
     def _evaluation_seconds(self, phase: int, last: bool) -> float:
-        """What measuring will take at the end of a phase, by what it took last; of the finalists too after the last."""
-        evaluations = 0
-        if phase > 1:
-            evaluations += (self.settings.population + self.settings.offspring + 1) * self.settings.episodes
-        if last:
-            evaluations += (self.settings.finalists + 1) * self.settings.final_episodes
-        return evaluations * self.progress.fitness_seconds
+        """What measuring will take at the end of a phase, by what it took last."""
+        return evaluations_after(self.settings, phase, last) * self.progress.fitness_seconds
 
     def _draw(self, episode: int) -> list[Architecture]:
         """The architectures of the step that begins at a training episode, one for each of its tasks."""

@@ -1,53 +1,148 @@
-"""Meta-training: outer steps on shared weights from the gradients of several tasks."""
+"""`metanas train`: the whole search, into a run's folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from metanas.api import Architecture
-from metanas.executor import Executor
-from metanas.state import State
-from metanas.worker import GradientJob, OuterStep
+from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
+from metanas.config import RunConfig, as_yaml
+from metanas.cost import cost
+from metanas.errors import MetanasError
+from metanas.run import RunFolder, RunListener, save_arrays, write_text
+from metanas.schedule import Progress, outer_rate
+from metanas.search import Outcome, Search, as_row, observations
+from metanas.spaces.space import Space
+from metanas.state import weights_of
+from metanas.store import Store
+from metanas.strategies.evolution import Evolution
+from metanas.trainer import MetaTrainer
+from predictors.features import architecture_features
+from predictors.saved import save_predictor
+from predictors.screening import Screen
+
+Show = Callable[[dict[str, Any]], None]
 
 
-class MetaTrainer:
-    """Trains one network where the executor's workers hold it, from the weights that they have."""
+def train(
+    config: RunConfig,
+    out: Path,
+    data: Path | None = None,
+    resume: bool = False,
+    download: bool = False,
+    show: Show = lambda event: None,
+) -> RunFolder:
+    """Searches as `config` says and leaves the meta-network in `out`.
 
-    def __init__(self, network: str, executor: Executor) -> None:
-        self.network = network
-        self.executor = executor
-        self.version = 0  # outer steps made
-        self.drop_path = 0.0  # probability with which training drops a path
+    `show` is told every event of the log. With `resume` an interrupted run goes on from its last checkpoint, to the
+    result that it would have reached; a finished one is left as it is. Raises MetanasError before anything is written
+    when pool, space or folder are not as they should be.
+    """
+    pool = make_pool(config, data, download)
+    if not pool.validation:
+        raise MetanasError(
+            f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
+            "some under splits.validation."
+        )
+    # Both say what is wrong with the configuration before anything is written.
+    make_samplers(config, pool)
+    space = make_space(config)
+    folder = RunFolder(out)
+    folder.begin(config, resume)
+    if (out / "population.json").exists():
+        return folder
+    with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:
+        trainer = MetaTrainer(SUPERNET, executor)
+        strategy = Evolution(space, config.search.population)
+        screen = Screen(config.predictor.floor, config.seed)
+        features = ArchitectureFeatures(space, config.image.size)
+        progress = _restore(folder, store, space, trainer, strategy, screen, features)
+        search = Search(
+            seed=config.seed,
+            space=space,
+            trainer=trainer,
+            strategy=strategy,
+            screen=screen,
+            features=features,
+            cost=features.cost,
+            inner_steps=config.inner.steps,
+            budget=config.budget,
+            settings=config.search,
+            listener=RunListener(
+                folder, store, lambda p: folder.save_checkpoint(p, trainer.state(), strategy.state()), show
+            ),
+            progress=progress,
+        )
+        outcome = search.run()
+        if screen.predictor is not None:
+            save_predictor(out / "predictor.safetensors", screen.predictor, space.name)
+        _finish(folder, config, space, outcome, progress, trainer)
+    return folder
 
-    def train(
-        self, steps: Sequence[Sequence[Architecture]], first_episode: int, rate: float
-    ) -> list[tuple[float, float]]:
-        """Outer steps with a task for each architecture of a step, on the training episodes from `first_episode` on.
 
-        Returns the mean query loss and accuracy of every step. `rate` is Adam's learning rate.
-        """
-        planned, episode = [], first_episode
-        for architectures in steps:
-            jobs = [
-                GradientJob(self.network, architecture, episode + task, self.drop_path)
-                for task, architecture in enumerate(architectures)
-            ]
-            planned.append(OuterStep(tuple(jobs), rate))
-            episode += len(jobs)
-        results = self.executor.train(self.network, planned)
-        self.version += len(planned)
-        return [_mean(scores) for scores in results]
+class ArchitectureFeatures:
+    """Architectures -> what the predictor sees of them, (n, d)."""
 
-    def state(self) -> State:
-        """Weights, meta-parameters, the optimiser's moments and the version."""
-        return self.executor.state(self.network) | {"version": np.array(self.version)}
+    def __init__(self, space: Space, size: int) -> None:
+        self.space, self.size = space, size
 
-    def restore(self, state: State) -> None:
-        """Continues where `state` was taken."""
-        self.version = int(state["version"])
-        self.executor.load(self.network, state)
+    def cost(self, architecture: Architecture) -> Any:
+        return cost(self.space, architecture, self.size)
+
+    def __call__(self, architectures: Sequence[Architecture]) -> np.ndarray:
+        costs = [self.cost(a) for a in architectures]
+        return architecture_features(
+            np.stack([self.space.encode(a) for a in architectures]),
+            np.log([[c.params, c.macs] for c in costs]),
+        )
 
 
-def _mean(scores: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    losses, accuracies = zip(*scores, strict=True)
-    return sum(losses) / len(scores), sum(accuracies) / len(scores)
+def _restore(
+    folder: RunFolder,
+    store: Store,
+    space: Space,
+    trainer: MetaTrainer,
+    strategy: Evolution,
+    screen: Screen,
+    features: ArchitectureFeatures,
+) -> Progress:
+    """Puts everything where the last checkpoint left it; the beginning when there is none."""
+    run = folder.path.name
+    found = folder.load_checkpoint()
+    if found is None:
+        store.discard_from(run, 0)
+        return Progress()
+    progress, state, population = found
+    # What a generation had written before its checkpoint is measured again.
+    store.discard_from(run, max(0, progress.phase - 1))
+    trainer.restore(state)
+    strategy.restore(population)
+    kept = store.evaluations(run=run)
+    for generation in sorted({e.generation for e in kept}):
+        seen = observations([e for e in kept if e.generation == generation], space.default)
+        screen.update(features([a for a, _ in seen]), np.array([target for _, target in seen]))
+    return progress
+
+
+def _finish(
+    folder: RunFolder, config: RunConfig, space: Space, outcome: Outcome, progress: Progress, trainer: MetaTrainer
+) -> None:
+    save_arrays(folder.path / "weights.safetensors", weights_of(trainer.state()))
+    warmup, widening, *generations = progress.finished
+    steps = {"minutes": None, "warmup_steps": warmup, "widening_steps": widening, "generation_steps": generations}
+    budget = config.model_dump(mode="json")["budget"] | steps
+    repeat = config.model_dump(mode="json") | {"budget": budget}
+    write_text(folder.path / "repeat.yaml", as_yaml(RunConfig.model_validate(repeat)))
+    rates = [(count, outer_rate(config.search, config.budget, phase)) for phase, count in enumerate(progress.finished)]
+    folder.write_json("steps.json", {**steps, "rates": rates, "seconds": progress.seconds})
+    folder.write_json(
+        "population.json",
+        {
+            "space": space.name,
+            "chosen": list(outcome.chosen),
+            "population": [as_row(c) for c in outcome.population],
+            "finalists": [as_row(c) for c in outcome.finalists],
+        },
+    )

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metanas.adapt import Weights
 from metanas.api import Architecture
+from metanas.inner import Weights
 from metanas.learner import Learner
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]

@@ -13,7 +13,7 @@ import metanas.search
 from metanas.api import Evaluation
 from metanas.config import RunConfig, parse_config
 from metanas.run import RunFolder, RunListener
-from metanas.train import train
+from metanas.training import train
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -18,7 +18,7 @@ from metanas.errors import MetanasError
 from metanas.evaluation import evaluate, evaluate_folders
 from metanas.run import RunFolder
 from metanas.state import fill
-from metanas.train import ArchitectureFeatures, train
+from metanas.training import ArchitectureFeatures, train
 from metanas.transfer import Support, fine_tune
 from predictors.saved import load_predictor
 from tests.reference import nearest_prototype

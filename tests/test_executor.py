@@ -1,4 +1,4 @@
-"""Executors: order, weights on every worker, failures. That they compute the same is shown in test_train."""
+"""Executors: order, weights on every worker, failures. That they compute the same is shown in test_training."""
 
 import os
 from collections.abc import Iterator

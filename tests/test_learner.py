@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metanas.adapt import HEAD
 from metanas.api import Architecture
+from metanas.inner import HEAD
 from metanas.learner import RATE, SCALE, Inner, Learner
 from metanas.meta import Method
 from metanas.spaces.cells import Cells

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from metanas.adapt import Weights
+from metanas.inner import Weights
 from metanas.meta import MetaGradient, Method, Problem, meta_gradient
 from tests.reference import adapted, direction_like, inner_product, slope
 

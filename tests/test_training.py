@@ -1,205 +1,207 @@
-"""Meta-training: Adam as PyTorch has it, on the entries in use and on no others, and its state."""
+"""Whole runs: one seed gives one result, whatever interrupts it, however many workers compute it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from torch.nn import functional as F
+from safetensors.numpy import load_file
 
-from metanas.api import Architecture
-from metanas.executor import InProcess
-from metanas.learner import SCALE, Inner, Learner
-from metanas.spaces.stages import Stages
-from metanas.supernet import SuperNet
-from metanas.training import MetaTrainer
+from metanas.config import as_yaml, load_config
+from metanas.errors import MetanasError
+from metanas.executor import RayActors
+from metanas.run import RunFolder
+from metanas.training import train
 from metanas.worker import Worker
-from tests.reference import SmallEpisode, Weights, nearest_prototype, small_episode
-
-SPACE = Stages(size=8, widths=((4, 8), (4, 8)))
-SMALL: Architecture = (0, 0, 0, 0, 0, 0) * 2 + (0,)
-LARGE: Architecture = (1, 1, 2, 1, 0, 1) * 2 + (0,)
-PROTOTYPES = Inner(steps=0, learned_rates=False)
+from tests.runs import GENERATIONS, TINY, counted, results, rows, tiny_config, train_and_be_killed
 
 
-class Episodes:
-    seed = 0
-
-    def episode(self, index: int) -> SmallEpisode:
-        return small_episode(index, dtype=torch.float64)
+class Interruption(Exception):
+    """In place of a user's Control-C."""
 
 
-def make_learner(inner: Inner = PROTOTYPES) -> Learner:
-    generator = torch.Generator().manual_seed(3)
-    shared = {
-        name: w.double() + 0.1 * torch.randn(w.shape, generator=generator, dtype=torch.float64)
-        for name, w in SPACE.initial_weights(generator).items()
-    }
-    meta = {name: w.double() for name, w in Learner.initial_meta(shared, inner).items()}
-    return Learner(SuperNet(SPACE, shared), meta, inner)
+def interrupt() -> None:
+    raise Interruption
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trainer, and the learner that its worker holds."""
-
-    trainer: MetaTrainer
-    learner: Learner
-
-    def step(self, architectures: Sequence[Architecture], first_episode: int, rate: float) -> tuple[float, float]:
-        (score,) = self.trainer.train([architectures], first_episode, rate)
-        return score
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train(tiny_config(), out)
+    return out
 
 
-def make_trainer(inner: Inner = PROTOTYPES) -> Trained:
-    learner = make_learner(inner)
-    executor = InProcess(lambda: Worker({"net": learner}, {"train": Episodes()}))
-    return Trained(MetaTrainer("net", executor), learner)
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> dict[str, Any]:
+    return results(folder)
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[None]:
+    """One Ray for several runs."""
+    with RayActors(partial(Worker, {}, {}), 1):
+        yield
 
 
-def copy(trainer: Trained) -> Weights:
-    return {n: w.detach().clone() for n, w in (trainer.learner.supernet.shared | trainer.learner.meta).items()}
+@pytest.fixture
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints within a phase as well; the run of `folder` made none."""
+    monkeypatch.setattr("metanas.search.CHUNK", 1)
+    monkeypatch.setattr("metanas.search.CHECKPOINT", 2)
 
 
-@pytest.mark.parametrize("architecture", [SMALL, LARGE], ids=["small", "large"])
-def test_one_architecture_trains_as_a_plain_module_under_adam(architecture: Architecture) -> None:
-    """Every step: the mean loss of two prototype episodes, both ways, written out, and torch.optim.Adam."""
-    trainer = make_trainer()
-    start = {n: w.clone() for n, w in trainer.learner.supernet.weights(architecture).items()}
-    network = trainer.learner.supernet.extract(architecture).double()
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            weight.copy_(start[name])
-    scale = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    adam = torch.optim.Adam([*network.parameters(), scale], lr=0.0)
-    for step, rate in enumerate((0.01, 0.01, 0.003, 0.003, 0.003)):
-        losses = []
-        for index in (2 * step, 2 * step + 1):
-            episode = small_episode(index, dtype=torch.float64)
-            features = network(torch.cat([episode.support_inputs, episode.query_inputs]), 6)
-            support, queries = (features[:6], episode.support_labels), (features[6:], episode.query_labels)
-            for (known, known_labels), (asked, labels) in ((support, queries), (queries, support)):
-                distances = nearest_prototype(known, known_labels, 3, asked)
-                logits = -scale.exp() / features.shape[1] ** 0.5 * distances
-                losses.append(F.cross_entropy(logits, labels))
-        loss = torch.stack(losses).mean()
-        adam.zero_grad()
-        loss.backward()
-        adam.param_groups[0]["lr"] = rate
-        adam.step()
-        found, _ = trainer.step([architecture] * 2, 2 * step, rate)
-        assert found == pytest.approx(loss.item(), rel=1e-8)
-    moved = trainer.learner.supernet.weights(architecture)
-    for name, weight in network.named_parameters():
-        assert not torch.equal(weight, start[name])
-        torch.testing.assert_close(moved[name], weight.detach(), rtol=1e-7, atol=1e-8)
-    torch.testing.assert_close(trainer.learner.meta[SCALE], scale.detach(), rtol=1e-7, atol=1e-8)
-    assert trainer.trainer.version == 5
+class TestResult:
+    def test_every_generation_measures_all_on_the_same_episodes(self, folder: Path) -> None:
+        found = rows(folder)
+        assert {e.generation for e in found} == set(range(GENERATIONS))
+        for generation in range(GENERATIONS):
+            own = [e for e in found if e.generation == generation]
+            by_architecture: dict[Any, list[int]] = {}
+            for e in own:
+                by_architecture.setdefault(e.architecture, []).append(e.episode)
+            assert len(by_architecture) >= 3
+            assert len({tuple(episodes) for episodes in by_architecture.values()}) == 1
+            assert len({e.weights_version for e in own}) == 1
+        per_generation = [{e.episode for e in found if e.generation == g} for g in range(GENERATIONS)]
+        assert sum(map(len, per_generation)) == len(set.union(*per_generation))  # fresh episodes each time
+        assert all(e.status == "ok" and e.params > 0 and e.macs > 0 and e.split == "validation" for e in found)
+
+    def test_weights_are_trained_and_the_choice_is_a_finalist(self, folder: Path) -> None:
+        population = json.loads((folder / "population.json").read_text())
+        finalists = population["finalists"]
+        assert population["chosen"] in [row["architecture"] for row in finalists]
+        best = max(row["accuracy"] for row in finalists)
+        assert next(r["accuracy"] for r in finalists if r["architecture"] == population["chosen"]) == best
+        assert 1 <= len(population["population"]) <= TINY["search"]["population"]
+        weights = load_file(folder / "weights.safetensors")
+        assert all(np.isfinite(w).all() for w in weights.values())
+        assert {"meta.scale", "meta.rate.head.weight"} <= set(weights)
+
+    def test_the_log_tells_steps_generations_and_phases(self, folder: Path) -> None:
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        steps = [line for line in log if line["event"] == "steps"]
+        assert [line["phase"] for line in steps] == ["warmup", "widening", *["generation"] * 3]
+        assert [line["step"] for line in steps] == [6, 9, 12, 14, 17]
+        generations = [line for line in log if line["event"] == "generation"]
+        assert [line["generation"] for line in generations] == [0, 1, 2, 3]
+        assert all(line["population"] for line in generations)
+        assert generations[-1]["predictor"]["used"]
+        assert generations[-1]["predictor"]["pruned"] > 0
+        seconds = [line["seconds"] for line in log]
+        assert seconds == sorted(seconds)
+        assert log[-1]["done"] == 1
+
+    def test_the_folder_says_what_was_asked(self, folder: Path) -> None:
+        assert as_yaml(RunFolder(folder).config) == as_yaml(tiny_config())
+        versions = json.loads((folder / "versions.json").read_text())
+        assert {"metanas", "torch", "python", "seed"} <= set(versions)
 
 
-def entries(architectures: Sequence[Architecture]) -> dict[str, torch.Tensor]:
-    used = {name: torch.zeros_like(w, dtype=torch.bool) for name, w in make_learner().supernet.shared.items()}
-    for architecture in architectures:
-        for name, index in SPACE.slices(architecture).items():
-            used[name][index] = True
-    return used
+class TestDeterminism:
+    @pytest.mark.usefixtures("_often")
+    def test_the_same_seed_gives_the_same_run(self, expected: dict[str, Any], tmp_path: Path) -> None:
+        train(tiny_config(), tmp_path / "run")
+        assert results(tmp_path / "run") == expected
+
+    def test_another_seed_gives_another_run(self, expected: dict[str, Any], tmp_path: Path) -> None:
+        train(tiny_config(seed=1), tmp_path / "run")
+        other = results(tmp_path / "run")
+        assert other["weights"] != expected["weights"]
+        assert [e.architecture for e in other["rows"]] != [e.architecture for e in expected["rows"]]
+
+    @pytest.mark.usefixtures("_cluster")
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_workers_change_nothing(self, expected: dict[str, Any], tmp_path: Path, workers: int) -> None:
+        train(tiny_config(workers=workers), tmp_path / "run")
+        assert results(tmp_path / "run") == expected
 
 
-def test_a_step_moves_the_entries_in_use_and_no_others() -> None:
-    """Adam's momentum of earlier steps must not carry on with what a later step does not use."""
-    trainer = make_trainer()
-    for step in range(3):
-        trainer.step([LARGE, SMALL], 2 * step, 0.01)
-    before = copy(trainer)
-    trainer.step([SMALL, SMALL], 6, 0.01)
-    after = copy(trainer)
-    used = entries([SMALL])
-    assert any((~mask).any() for mask in used.values())
-    for name, mask in used.items():
-        assert torch.equal(after[name][~mask], before[name][~mask]), name
-    moved = sum(int((after[n] != before[n])[mask].sum()) for n, mask in used.items())
-    assert moved > 0.9 * sum(int(mask.sum()) for mask in used.values())
+class TestResume:
+    @pytest.mark.parametrize("event", [1, 9, 17, 22])
+    @pytest.mark.usefixtures("_often")
+    def test_an_interrupted_run_ends_the_same(self, expected: dict[str, Any], tmp_path: Path, event: int) -> None:
+        out = tmp_path / "run"
+        with pytest.raises(Interruption):
+            train(tiny_config(), out, show=counted(interrupt, event))
+        assert not (out / "population.json").exists()
+        train(tiny_config(), out, resume=True)
+        assert results(out) == expected
+
+    @pytest.mark.usefixtures("_often")
+    def test_it_may_be_interrupted_again_and_again(self, expected: dict[str, Any], tmp_path: Path) -> None:
+        out, interruptions = tmp_path / "run", 0
+        while not (out / "population.json").exists():
+            try:
+                train(tiny_config(), out, resume=True, show=counted(interrupt, 6))
+            except Interruption:
+                interruptions += 1
+            assert interruptions < 20
+        assert interruptions > 3
+        assert results(out) == expected
+
+    @pytest.mark.parametrize(("where", "at"), [("event", 12), ("record", GENERATIONS), ("file", 2), ("file", 8)])
+    def test_a_killed_process_is_no_other(self, expected: dict[str, Any], tmp_path: Path, where: str, at: int) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.runs"])
+        out = tmp_path / "run"
+        process = context.Process(target=train_and_be_killed, args=(where, at, out))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert not (out / "population.json").exists()
+        train(tiny_config(), out, resume=True)
+        assert results(out) == expected
+
+    def test_a_finished_run_is_left_as_it_is(self, folder: Path, expected: dict[str, Any]) -> None:
+        shown: list[dict[str, Any]] = []
+        train(tiny_config(), folder, resume=True, show=shown.append)
+        assert results(folder) == expected
+        assert not shown
+
+    def test_a_folder_with_a_run_is_not_overwritten(self, folder: Path, expected: dict[str, Any]) -> None:
+        with pytest.raises(MetanasError, match="already holds a run; continue it with --resume"):
+            train(tiny_config(), folder)
+        with pytest.raises(MetanasError, match=r"another configuration.*config\.yaml"):
+            train(tiny_config(seed=7), folder, resume=True)
+        assert results(folder) == expected
 
 
-def test_gradients_of_tasks_are_averaged_also_where_slices_overlap() -> None:
-    """After the first step Adam's running mean is a tenth of the gradient."""
-    trainer = make_trainer()
-    singles = []
-    for index, architecture in enumerate((SMALL, LARGE)):
-        found, _ = trainer.learner.gradient(architecture, small_episode(index, dtype=torch.float64))
-        whole = {n: torch.zeros_like(w) for n, w in trainer.learner.supernet.shared.items()}
-        for name, gradient in found.weights.items():
-            whole[name][SPACE.slices(architecture)[name]] = gradient
-        singles.append(whole)
-    trainer.step([SMALL, LARGE], 0, 0.01)
-    state = trainer.trainer.state()
-    for name in trainer.learner.supernet.shared:
-        mean = torch.from_numpy(state["adam.first.net." + name]) / 0.1
-        torch.testing.assert_close(mean, (singles[0][name] + singles[1][name]) / 2, rtol=1e-9, atol=1e-15)
+class TestMinutes:
+    def test_a_run_by_minutes_repeats_by_steps(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("metanas.search.CHUNK", 2)
+        timed = tiny_config(budget=TINY["budget"] | {"minutes": 0.04})
+        train(timed, tmp_path / "timed")
+        repeat = load_config(tmp_path / "timed" / "repeat.yaml")
+        assert repeat.budget.minutes is None
+        assert len(repeat.budget.generation_steps) == 3  # of no steps where the machine was too slow for one
+        assert min(repeat.budget.steps[:2]) >= 2
+        assert repeat.budget.steps != timed.budget.steps
+        train(repeat, tmp_path / "repeated")
+        assert results(tmp_path / "repeated") == results(tmp_path / "timed")
 
 
-def test_what_a_step_does_not_use_keeps_its_moments() -> None:
-    trainer = make_trainer()
-    trainer.step([LARGE, SMALL], 0, 0.01)
-    before = trainer.trainer.state()
-    trainer.step([SMALL, SMALL], 2, 0.01)
-    after = trainer.trainer.state()
-    for name, mask in entries([SMALL]).items():
-        for kind in ("adam.first.net.", "adam.second.net."):
-            assert np.array_equal(after[kind + name][~mask.numpy()], before[kind + name][~mask.numpy()])
-    name = "stages.0.first.conv.weight"
-    assert not np.array_equal(after["adam.first.net." + name], before["adam.first.net." + name])
+class TestMistakes:
+    def test_a_pool_without_validation_is_refused_before_anything_is_written(self, tmp_path: Path) -> None:
+        splits = {key: value for key, value in TINY["pool"]["splits"].items() if key != "validation"}
+        with pytest.raises(MetanasError, match=r"'digits' has no task in its validation split.*splits\.validation"):
+            train(tiny_config(pool=TINY["pool"] | {"splits": splits}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
+    def test_too_few_classes_are_named_before_anything_is_written(self, tmp_path: Path) -> None:
+        with pytest.raises(MetanasError, match="ask for fewer ways"):
+            train(tiny_config(validation={"ways": 4, "shots": 2, "queries": 5}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
-@pytest.mark.parametrize("method", ["maml", "fomaml", "anil", "reptile", "difference"])
-def test_learned_rates_train_with_the_weights(method: str) -> None:
-    inner = Inner(steps=2, body_rate=0.05, head_rate=0.2, method=method)  # type: ignore[arg-type]
-    trainer = make_trainer(inner)
-    before = copy(trainer)
-    trainer.step([SMALL, SMALL], 0, 0.01)
-    after = copy(trainer)
-    moved = {n for n in trainer.learner.meta if not torch.equal(before[n], after[n])}
-    if method == "reptile":
-        assert not moved
-    else:
-        assert {"rate.head.weight", "rate.head.bias", SCALE} <= moved
-        assert ("rate.stages.0.first.conv.weight" in moved) == (method != "anil")
-        assert "rate.stages.0.blocks.0.conv.weight" not in moved  # a weight that the architecture does not have
-
-
-def test_a_restored_trainer_goes_on_as_the_first_would() -> None:
-    inner = Inner(steps=1)
-    first, second = make_trainer(inner), make_trainer(inner)
-    schedule = [(LARGE, SMALL), (SMALL, SMALL), (SMALL, LARGE), (LARGE, LARGE)]
-    for step, pair in enumerate(schedule):
-        if step == 2:
-            saved = {name: np.array(array) for name, array in first.trainer.state().items()}
-        first.step(pair, 2 * step, 0.01)
-    second.trainer.restore(saved)
-    assert second.trainer.version == 2
-    for step, pair in enumerate(schedule[2:], start=2):
-        second.step(pair, 2 * step, 0.01)
-    found, expected = copy(second), copy(first)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert set(first.trainer.state()) == set(second.trainer.state())
-
-
-def test_a_state_is_a_copy() -> None:
-    trainer = make_trainer()
-    trainer.step([SMALL, SMALL], 0, 0.01)
-    state = trainer.trainer.state()
-    kept = {name: array.copy() for name, array in state.items()}
-    trainer.step([SMALL, SMALL], 2, 0.01)
-    assert all(np.array_equal(state[name], array) for name, array in kept.items())
-
-
-def test_training_learns() -> None:
-    trainer = make_trainer()
-    losses = [trainer.step([SMALL, LARGE], 2 * (step % 4), 0.01)[0] for step in range(40)]
-    assert np.mean(losses[-4:]) < 0.5 * np.mean(losses[:4])
+    @pytest.mark.parametrize("options", [{"width": [[4]]}, {"widths": [[4, 8]] * 4}, {"widths": 3}])
+    def test_wrong_options_of_the_space_are_named_before_anything_is_written(
+        self, tmp_path: Path, options: dict[str, Any]
+    ) -> None:
+        with pytest.raises(MetanasError, match="space"):
+            train(tiny_config(space={"options": options}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()

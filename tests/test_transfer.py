@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from metanas.adapt import HEAD
+from metanas.inner import HEAD
 from metanas.learner import Inner, Learner
 from metanas.seeding import torch_stream
 from metanas.spaces.stages import Stages

@@ -1,6 +1,7 @@
 """Conv-4, the network that few-shot papers compare with (Vinyals et al. 2016, section 4.1): a family of one."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -60,5 +61,10 @@ class Conv4:
         return weights
 
     def slices(self, architecture: Architecture) -> Mapping[str, Index]:
-        with torch.device("meta"):
-            return {name: () for name, _ in self.build(architecture).named_parameters()}
+        return _slices(self)
+
+
+@lru_cache(maxsize=16)
+def _slices(family: Conv4) -> Mapping[str, Index]:
+    with torch.device("meta"):
+        return {name: () for name, _ in family.build(family.default).named_parameters()}

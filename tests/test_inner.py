@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from metanas.adapt import apply_head, inner_loop, prototype_head
+from metanas.inner import apply_head, inner_loop, prototype_head
 from tests.reference import Weights, adapted, nearest_prototype
 
 

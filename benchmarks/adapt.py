@@ -1,0 +1,75 @@
+"""Seconds from a folder of 25 images in 5 classes to a saved model, without imports and from a cold process.
+
+The run adapted from has been trained for a few steps: how well it does is not what is measured here.
+"""
+
+import subprocess
+import sys
+import tempfile
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.digits import configuration
+from benchmarks.rounds import arguments, finish, in_turn, table
+from metanas.assembly import make_pool
+from metanas.model import adapt
+from metanas.run import RunFolder
+from metanas.training import train
+
+SHOTS = 5
+SEARCH = {"population": 4, "offspring": 4, "proposals": 6, "episodes": 2, "finalists": 2, "final_episodes": 2}
+BUDGET = {"warmup_steps": 4, "widening_steps": 2, "generation_steps": [2, 2]}
+
+
+def make_run(out: Path) -> RunFolder:
+    """A run in this process, of seconds."""
+    config = configuration(shots=SHOTS, queries=5, search=SEARCH, budget=BUDGET, workers=0)
+    return train(config, out)
+
+
+def make_line(run: RunFolder, folder: Path) -> None:
+    """The five digits that the run has not seen, as an engineer's folder."""
+    pool = make_pool(run.config, None)
+    for task in pool.validation:
+        for label, name in enumerate(task.classes):
+            (folder / name).mkdir(parents=True)
+            for number, image in enumerate(task.read(task.by_class[label][:SHOTS])):
+                Image.fromarray(image[0]).save(folder / name / f"{number}.png")
+
+
+def main() -> None:
+    """Prints both times."""
+    asked = arguments(__doc__.splitlines()[0], rounds=5)
+    with tempfile.TemporaryDirectory() as name:
+        base, number = Path(name), count()
+        run = make_run(base / "run")
+        make_line(run, base / "line")
+
+        def here() -> None:
+            adapt(run, base / "line", base / f"model {next(number)}")
+
+        def cold() -> None:
+            command = [
+                str(Path(sys.executable).with_name("metanas")),
+                "adapt",
+                str(run.path),
+                str(base / "line"),
+                "--out",
+            ]
+            subprocess.run([*command, str(base / f"model {next(number)}")], check=True, capture_output=True)
+
+        seconds = in_turn({"without imports": here, "cold process": cold}, asked.rounds)
+    rows = [(name, f"{np.median(v):.2f}", f"{v.min():.2f} to {v.max():.2f}") for name, v in seconds.items()]
+    table(("5-way 5-shot", "seconds", "range"), rows)
+    finish(
+        asked,
+        adapt_seconds=float(np.median(seconds["without imports"])),
+        cold_seconds=float(np.median(seconds["cold process"])),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""Outer steps of MAML a second, metanas against learn2learn: the same network, the same episodes, two cores.
+
+5-way 1-shot, 15 queries a class, 28x28, 4 tasks a step, 5 inner steps, Adam outside. Metanas draws its episodes within
+the time measured and learn2learn gets them ready-made. The network is Conv-4, then the default architecture of
+the elastic stages; learn2learn trains the module that `SuperNet.extract` gives, with a linear head, in float32 on two
+threads, which is how it comes.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks.digits import configuration
+from benchmarks.rounds import Ratio, arguments, finish, in_turn, ratio, table
+from metanas.assembly import CONV4, SUPERNET, WorkerRecipe, make_executor, make_learner, make_pool, make_samplers
+from metanas.config import RunConfig
+from metanas.cost import cost
+from metanas.executor import Executor
+from metanas.learner import EpisodeData, Precision
+from metanas.meta import Method
+from metanas.spaces.space import Features
+from metanas.trainer import MetaTrainer
+
+TASKS, WAYS, SHOTS, QUERIES, INNER, STEPS = 4, 5, 1, 15, 5, 5  # STEPS: outer steps timed at once
+RATE, INNER_RATE = 1e-3, 0.05
+METHODS: tuple[Method, ...] = ("fomaml", "maml")
+PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float32")
+
+
+def run_config(method: Method, precision: Precision) -> RunConfig:
+    """With sample normalisation, which asks no other sample, so that both sides compute the same."""
+    inner = {"steps": INNER, "method": method, "body_rate": INNER_RATE, "learned_rates": False}
+    return configuration(QUERIES, SHOTS, inner=inner, precision=precision)
+
+
+class Classifier(nn.Module):
+    """A feature extractor with the linear head that MAML learns."""
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self.features = features.requires_grad_()
+        with torch.no_grad():
+            width = features(torch.zeros(1, 1, 28, 28), 1).shape[1]
+        self.head = nn.Linear(width, WAYS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x, len(x)))
+        return logits
+
+
+def peer(features: Features, episodes: Sequence[EpisodeData], first_order: bool) -> Callable[[], None]:
+    """learn2learn's MAML as its own examples use it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import learn2learn
+
+    maml = learn2learn.algorithms.MAML(Classifier(features), lr=INNER_RATE, first_order=first_order)
+    optimizer = torch.optim.Adam(maml.parameters(), RATE)
+
+    def steps() -> None:
+        for start in range(0, STEPS * TASKS, TASKS):
+            optimizer.zero_grad()
+            for episode in episodes[start : start + TASKS]:
+                learner = maml.clone()
+                for _ in range(INNER):
+                    learner.adapt(F.cross_entropy(learner(episode.support_inputs), episode.support_labels))
+                loss = F.cross_entropy(learner(episode.query_inputs), episode.query_labels) / TASKS
+                torch.autograd.backward(loss)
+            optimizer.step()
+
+    return steps
+
+
+def ours(executor: Executor, network: str, architecture: tuple[int, ...]) -> Callable[[], object]:
+    """The same steps on two workers."""
+    trainer = MetaTrainer(network, executor)
+    return partial(trainer.train, [[architecture] * TASKS] * STEPS, 0, RATE)
+
+
+def peak() -> float:
+    """Operations a second of bfloat16 matrix products on two threads."""
+    size, repeats = 2048, 10
+    a = torch.randn(size, size).bfloat16()
+    a @ a
+    started = time.perf_counter()
+    for _ in range(repeats):
+        a @ a
+    return 2 * size**3 * repeats / (time.perf_counter() - started)
+
+
+def operations(network: str, architecture: tuple[int, ...]) -> float:
+    """Of a first-order outer step: forward and twice as much backward, on the support set and on the whole episode."""
+    learner = make_learner(run_config("fomaml", "float32"), network)
+    macs = cost(learner.supernet.space, architecture, 28).macs
+    images = INNER * WAYS * SHOTS + WAYS * (SHOTS + QUERIES)
+    return 2 * macs * 3 * images * TASKS
+
+
+def main() -> None:
+    """Prints steps a second and the ratios."""
+    asked = arguments(__doc__.splitlines()[0], rounds=5)
+    torch.set_num_threads(2)
+    config = run_config("fomaml", "float32")
+    sampler = make_samplers(config, make_pool(config, None))["train"]
+    episodes = [sampler.episode(index) for index in range(STEPS * TASKS)]
+    settings = [(m, p) for m in METHODS for p in PRECISIONS]
+    keys: dict[str, Ratio | float] = {}
+    with ExitStack() as stack:
+        executors = {s: stack.enter_context(make_executor(WorkerRecipe(run_config(*s)))) for s in settings}
+        for title, network in (("conv-4", CONV4), ("default", SUPERNET)):
+            learner = make_learner(config, network)
+            architecture = learner.supernet.space.default
+            contenders: dict[str, Callable[[], object]] = {
+                f"learn2learn {method}": peer(learner.supernet.extract(architecture), episodes, method == "fomaml")
+                for method in METHODS
+            }
+            contenders |= {
+                f"metanas {m} {p}": ours(executor, network, architecture) for (m, p), executor in executors.items()
+            }
+            seconds = in_turn(contenders, asked.rounds)
+            found = {
+                name: ratio(seconds[f"learn2learn {name.split()[1]}"], values)
+                for name, values in seconds.items()
+                if name.startswith("metanas")
+            }
+            rows = [
+                (title + ": " + name, f"{STEPS / np.median(values):.2f}", str(found.get(name, "")))
+                for name, values in seconds.items()
+            ]
+            table(("two cores", "steps/s", "times learn2learn's"), rows)
+            speed = operations(network, architecture) * STEPS / float(np.median(seconds["metanas fomaml bfloat16"]))
+            share = speed / peak()
+            print(f"{title}: {speed / 1e9:.0f} GFLOP/s first order, {share:.0%} of the matrix-product peak\n")
+            suffix = "" if network == CONV4 else "_default"
+            keys |= {
+                "first_order_ratio" + suffix: found["metanas fomaml bfloat16"],
+                "second_order_ratio" + suffix: found["metanas maml bfloat16"],
+                "float32_ratio" + suffix: found["metanas fomaml float32"],
+                "float32_second_order_ratio" + suffix: found["metanas maml float32"],
+                "peak_fraction" + suffix: share,
+            }
+    finish(asked, **keys)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""How metanas scales: workers, tasks a step, and memory over many steps.
+
+Default network of the elastic stages, 5-way 1-shot with 15 queries, no inner steps, bfloat16.
+"""
+
+import os
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.digits import configuration
+from benchmarks.rounds import arguments, finish, in_turn, ratio, table
+from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_space
+from metanas.config import RunConfig
+from metanas.executor import Executor
+from metanas.trainer import MetaTrainer
+from metanas.worker import Worker
+
+TASKS = (1, 4, 16, 64)
+RATE = 1e-3
+LONG, LOOKS = 2000, 10
+
+
+class Resident:
+    """A job that tells the resident memory of its worker, in MiB."""
+
+    def run(self, worker: Worker) -> tuple[int, float]:
+        status = Path("/proc/self/status").read_text()
+        return os.getpid(), int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def resident(executor: Executor) -> float:
+    """Of all workers together."""
+    return sum(dict(executor.run([Resident()] * 4 * executor.workers)).values())
+
+
+def run_config(workers: int) -> RunConfig:
+    """A run without inner steps, on so many actors."""
+    return configuration(inner={"steps": 0, "learned_rates": False}, workers=workers)
+
+
+def main() -> None:
+    """Prints the three tables."""
+    asked = arguments(__doc__.splitlines()[0], rounds=5)
+    default = make_space(run_config(1)).default
+    with ExitStack() as stack:
+        trainers = {
+            workers: MetaTrainer(SUPERNET, stack.enter_context(make_executor(WorkerRecipe(run_config(workers)))))
+            for workers in (1, 2)
+        }
+        train = {w: partial(trainer.train, [[default] * 4] * 10, 0, RATE) for w, trainer in trainers.items()}
+        seconds = in_turn({f"{w} workers": call for w, call in train.items()}, asked.rounds)
+        gain = ratio(seconds["1 workers"], seconds["2 workers"])
+        rows = [(name, f"{10 / np.median(values):.2f}") for name, values in seconds.items()]
+        table(("4 tasks a step", "steps/s"), rows)
+        print(f"two workers are {gain} times as fast as one\n")
+
+        contenders = {
+            f"{count} tasks": partial(trainers[2].train, [[default] * count] * max(2, 32 // count), 0, RATE)
+            for count in TASKS
+        }
+        seconds = in_turn(contenders, asked.rounds)
+        cost = {count: float(np.median(seconds[f"{count} tasks"])) / (count * max(2, 32 // count)) for count in TASKS}
+        table(("two workers", "ms a task"), [(f"{count} tasks a step", f"{1000 * cost[count]:.1f}") for count in TASKS])
+
+        memory = [resident(trainers[2].executor)]
+        for look in range(LOOKS):
+            trainers[2].train([[default] * 2] * (LONG // LOOKS), 2 * look * (LONG // LOOKS), RATE)
+            memory.append(resident(trainers[2].executor))
+        growth = memory[-1] / memory[1] - 1
+        print("\nresident memory, MiB: " + ", ".join(f"{m:.0f}" for m in memory))
+        print(f"from step {LONG // LOOKS} to step {LONG}: {growth:+.1%}")
+    finish(asked, workers_ratio=gain, cost_per_task={str(k): v for k, v in cost.items()}, memory_growth=growth)
+
+
+if __name__ == "__main__":
+    main()

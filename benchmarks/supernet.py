@@ -1,0 +1,159 @@
+"""A training step of an architecture in the SuperNet against the same one extracted: seconds and peak memory.
+
+The default cell space, and one with every operation under three names, so three times the shared weights. The
+extracted network trains as a plain module does: forward, `backward`, `torch.optim.Adam`. Both in float32, one thread.
+"""
+
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.rounds import Ratio, arguments, finish, in_turn, ratio, table
+from metanas.api import Architecture
+from metanas.executor import InProcess
+from metanas.inner import apply_head, prototype_head
+from metanas.learner import Inner, Learner
+from metanas.spaces.cells import Cells
+from metanas.spaces.ops import DARTS, OPERATIONS
+from metanas.supernet import SuperNet
+from metanas.trainer import MetaTrainer
+from metanas.worker import Worker
+
+WAYS, SHOTS, QUERIES, STEPS, SAMPLES = 5, 1, 15, 3, 3
+RATE = 1e-3
+NAMES = {1: DARTS, 3: tuple(f"{name} {copy}" if copy else name for copy in range(3) for name in DARTS)}
+OPERATIONS.update({name: OPERATIONS[name.split()[0]] for name in NAMES[3]})
+
+
+@dataclass(frozen=True)
+class Noise:
+    """An episode of the right form; what is in it does not matter here."""
+
+    support_inputs: Tensor
+    support_labels: Tensor
+    query_inputs: Tensor
+    query_labels: Tensor
+    ways: int = WAYS
+    task: str = "noise"
+
+
+class Sampler:
+    """The same episode again and again."""
+
+    seed = 0
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        inputs = torch.rand(WAYS * (SHOTS + QUERIES), 1, 28, 28, generator=generator)
+        support, queries = torch.arange(WAYS).repeat(SHOTS), torch.arange(WAYS).repeat(QUERIES)
+        self._episode = Noise(inputs[: len(support)], support, inputs[len(support) :], queries)
+
+    def episode(self, index: int) -> Noise:
+        return self._episode
+
+
+def make_learner(copies: int) -> Learner:
+    """Freshly drawn weights of the cell space with every operation under that many names."""
+    space = Cells(operations=NAMES[copies])
+    shared = space.initial_weights(torch.Generator().manual_seed(0))
+    inner = Inner(steps=0, learned_rates=False)
+    return Learner(SuperNet(space, shared), Learner.initial_meta(shared, inner), inner)
+
+
+def architectures(copies: int) -> list[Architecture]:
+    """The default and some drawn at random from the operations that all spaces have, so that the work is the same."""
+    small, rng = Cells(), np.random.default_rng(0)
+    found = [small.default, *(small.sample(rng) for _ in range(SAMPLES))]
+    for architecture in found:
+        Cells(operations=NAMES[copies]).check(architecture)
+    return found
+
+
+def shared(learner: Learner, architecture: Architecture) -> Callable[[], object]:
+    """Steps in the SuperNet, as `metanas train` makes them."""
+    trainer = MetaTrainer("net", InProcess(lambda: Worker({"net": learner}, {"train": Sampler()})))
+    return partial(trainer.train, [[architecture]] * STEPS, 0, RATE)
+
+
+def alone(learner: Learner, architecture: Architecture) -> Callable[[], object]:
+    """Steps of the plain module."""
+    network = learner.supernet.extract(architecture).to(memory_format=torch.channels_last).requires_grad_()
+    optimizer = torch.optim.Adam(network.parameters(), RATE)
+    episode = Sampler().episode(0)
+    inputs = torch.cat([episode.support_inputs, episode.query_inputs])
+    labels, cut = (episode.support_labels, episode.query_labels), len(episode.support_inputs)
+
+    def steps() -> None:
+        for _ in range(STEPS):
+            features = network(inputs, cut)
+            support, queries = features[:cut], features[cut:]
+            there = apply_head(prototype_head(support, labels[0], WAYS), queries)
+            back = apply_head(prototype_head(queries, labels[1], WAYS), support)
+            loss = (F.cross_entropy(there, labels[1]) + F.cross_entropy(back, labels[0])) / 2
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+
+    return steps
+
+
+def peak_memory(how: Callable[[Learner, Architecture], Callable[[], object]], copies: int) -> float:
+    """MiB that a fresh process takes for some steps of the default architecture, beyond what imports take."""
+    torch.set_num_threads(1)
+    before = peak_of_process()
+    step = how(make_learner(copies), Cells().default)
+    for _ in range(3):
+        step()
+    return peak_of_process() - before
+
+
+def peak_of_process() -> float:
+    """MiB of resident memory that this process has had at most, as Linux tells (`ru_maxrss` counts the parent's)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def in_a_fresh_process(how: Callable[[Learner, Architecture], Callable[[], object]], copies: int) -> float:
+    """`peak_memory`, measured where nothing else has run."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as pool:
+        return pool.submit(peak_memory, how, copies).result()
+
+
+def main() -> None:
+    """Prints times and memory, and their ratios."""
+    asked = arguments(__doc__.splitlines()[0], rounds=7)
+    torch.set_num_threads(1)
+    keys: dict[str, Ratio | float] = {}
+    rows = []
+    for copies in NAMES:
+        learner = make_learner(copies)
+        for number, architecture in enumerate(architectures(copies)):
+            contenders = {"shared": shared(learner, architecture), "alone": alone(learner, architecture)}
+            seconds = in_turn(contenders, asked.rounds)
+            times = ratio(seconds["shared"], seconds["alone"])
+            name = f"{8 * copies} operations, {'default' if number == 0 else f'random {number}'}"
+            milliseconds = [f"{1000 * np.median(seconds[key]) / STEPS:.0f}" for key in contenders]
+            rows.append((name, *milliseconds, str(times)))
+            keys[f"time_ratio_{8 * copies}_{number}"] = times
+    table(("one thread", "SuperNet, ms", "extracted, ms", "ratio"), rows)
+    memory = []
+    for copies in NAMES:
+        ours, theirs = in_a_fresh_process(shared, copies), in_a_fresh_process(alone, copies)
+        keys[f"memory_ratio_{8 * copies}"] = ours / theirs
+        memory.append((f"{8 * copies} operations, default", f"{ours:.0f}", f"{theirs:.0f}", f"{ours / theirs:.2f}"))
+    print()
+    table(("peak memory of a process", "SuperNet, MiB", "extracted, MiB", "ratio"), memory)
+    finish(asked, **keys)
+
+
+if __name__ == "__main__":
+    main()
