@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from metanas.assembly import make_learner, make_space
 from metanas.candidates import candidates
 from metanas.config import RunConfig, parse_config
 from metanas.errors import MetanasError
-from metanas.inner import HEAD, apply_head
+from metanas.inner import HEAD, Weights, apply_head
 from metanas.learner import Learner
 from metanas.run import RunFolder, write_text
 from metanas.seeding import stream, torch_stream
@@ -24,7 +25,8 @@ from metanas.spaces.norm import record_statistics
 from metanas.spaces.space import Features
 from metanas.state import fill
 from metanas.statistics import wilson
-from metanas.transfer import Adaptation, Augment, Support, fine_tune, folds, rank
+from metanas.supernet import SuperNet
+from metanas.transfer import Adaptation, Support, fine_tune, folds, rank
 from tasks.augment import augmentation
 from tasks.cache import open_image, to_form
 from tasks.episodes import as_tensor
@@ -72,11 +74,11 @@ def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
     learner.precision = "float32"
     fill(learner, run.weights())
     classes, support = _read_support(folder, config)
-    adaptation = config.adaptation
-    augment = augmentation(adaptation.augment) if adaptation.augment else None
     architecture = rank(learner, candidates(run, config), support)[0][0]
-    expected = _expected(learner, architecture, support, adaptation, augment, config.seed)
-    weights = fine_tune(learner, architecture, support, adaptation, augment, torch_stream(config.seed, "adapt"))
+    held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"))
+    supports = [support, *(_without(support, rows) for rows in held_out)]
+    weights, *tuned = _fine_tuned(learner, architecture, supports, config.adaptation, config.seed)
+    expected = _expected(learner, architecture, support, held_out, tuned)
     head = {name: weights[name] for name in HEAD}
     body = {name: weight for name, weight in weights.items() if name not in HEAD}
     network = learner.supernet.space.build(architecture)
@@ -144,29 +146,48 @@ def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Sup
     return task.classes, Support(inputs, torch.from_numpy(task.labels.astype(np.int64)), len(task.classes))
 
 
+def _fine_tuned(
+    learner: Learner, architecture: Architecture, supports: Sequence[Support], adaptation: Adaptation, seed: int
+) -> list[Weights]:
+    """Weights adapted to each support set. A thread each: their batches are too small for more than one core."""
+    augment = augmentation(adaptation.augment) if adaptation.augment else None
+    threads = torch.get_num_threads()
+
+    def one(number: int) -> Weights:
+        torch.set_num_threads(1)
+        # A SuperNet of its own: running a network puts weights into it, which threads must not see of each other.
+        alone = Learner(SuperNet(learner.supernet.space, learner.supernet.shared), learner.meta, learner.inner)
+        generator = torch_stream(seed, "adapt", number)
+        return fine_tune(alone, architecture, supports[number], adaptation, augment, generator)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(one, range(len(supports))))
+    torch.set_num_threads(threads)
+    return found
+
+
 def _expected(
     learner: Learner,
     architecture: Architecture,
     support: Support,
-    adaptation: Adaptation,
-    augment: Augment | None,
-    seed: int,
+    held_out: Sequence[np.ndarray],
+    tuned: Sequence[Weights],
 ) -> Expected:
-    """Adapts on all folds but one and asks about that one."""
-    parts = folds(support.labels.numpy(), adaptation.folds, stream(seed, "folds"))
-    if not parts:
+    """What weights tuned without some samples say of these, over all `held_out`."""
+    if not held_out:
         return Expected(None, None, None, 0)
     right = 0
-    for number, held_out in enumerate(parts):
-        kept = support.take(np.setdiff1d(np.arange(len(support.labels)), held_out))
-        left = support.take(held_out)
-        generator = torch_stream(seed, "cross-validation", number)
-        weights = fine_tune(learner, architecture, kept, adaptation, augment, generator)
+    for rows, weights in zip(held_out, tuned, strict=True):
+        kept, left = _without(support, rows), support.take(rows)
         logits = learner.logits(architecture, weights, kept.inputs, left.inputs)
         right += int((logits.argmax(1) == left.labels).sum())
     count = len(support.labels)
     low, high = wilson(right, count)
     return Expected(right / count, low, high, count)
+
+
+def _without(support: Support, rows: np.ndarray) -> Support:
+    return support.take(np.setdiff1d(np.arange(len(support.labels)), rows))
 
 
 def _save(model: Model, out: Path, run: RunFolder) -> None:

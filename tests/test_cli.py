@@ -206,6 +206,20 @@ class TestModel:
         answers = torch.tensor([list(answer["probabilities"].values()) for answer in predict(model, files)])
         torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-4)
 
+    def test_the_number_of_threads_changes_nothing(self, trained: Path, digits: tuple[Path, list[Path]]) -> None:
+        from metanas.model import adapt
+
+        folder, _ = digits
+        models, before = [], torch.get_num_threads()
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            models.append(adapt(RunFolder(trained), folder, folder.parent / f"model {threads}"))
+            assert torch.get_num_threads() == threads
+        torch.set_num_threads(before)
+        assert models[0].expected == models[1].expected
+        for name, weight in models[0].network.state_dict().items():
+            torch.testing.assert_close(models[1].network.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+
 
 class TestMistakes:
     """One sentence that names what is wrong, exit code 2, no traceback."""
