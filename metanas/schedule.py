@@ -42,9 +42,10 @@ class SearchSettings:
 
     `rate` is the outer learning rate of warm-up; it falls by a cosine staircase over the phases. `leader_share` of the
     training tasks run the most accurate member (the default network, before there are any), which keeps the dense
-    shared weights good (after the sandwich rule, Yu et al. 2019) and brings the likely choice to its end; `explore` of
-    the others run uniformly random paths, the rest members of the population. Paths are dropped with a probability
-    that rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
+    shared weights good (after the sandwich rule, Yu et al. 2019); over the generations its share rises to all of them,
+    so that the likely choice ends as well trained as if it had been trained alone. `explore` of the rest run uniformly
+    random paths, all else members of the population. Paths are dropped with a probability that rises linearly over the
+    phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -78,6 +79,12 @@ def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
     """The outer learning rate; constant within a phase, so that a run by steps repeats a run by minutes exactly."""
     share = max(0, phase - 1) / (len(budget.generation_steps) + 1)
     return settings.rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def leader_share(settings: SearchSettings, budget: Budget, phase: int) -> float:
+    """The leader's share of the training tasks: as set until the first generation, 1 in the last of several."""
+    share = max(0, phase - 2) / max(1, len(budget.generation_steps) - 1)
+    return settings.leader_share + share * (1 - settings.leader_share)
 
 
 def evaluations_after(settings: SearchSettings, phase: int, last: bool) -> int:

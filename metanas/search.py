@@ -16,7 +16,7 @@ import numpy as np
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
-from metanas.schedule import Budget, Progress, SearchSettings, evaluations_after, outer_rate
+from metanas.schedule import Budget, Progress, SearchSettings, evaluations_after, leader_share, outer_rate
 from metanas.seeding import stream
 from metanas.spaces.ops import scheduled_drop_path
 from metanas.spaces.space import Space
@@ -171,7 +171,8 @@ class Search:
         return [self._draw_one(rng) for _ in range(self.settings.tasks_per_step)]
 
     def _draw_one(self, rng: np.random.Generator) -> Architecture:
-        leads, explore = rng.random() < self.settings.leader_share, rng.random() < self.settings.explore
+        leading = leader_share(self.settings, self.budget, self.progress.phase)
+        leads, explore = rng.random() < leading, rng.random() < self.settings.explore
         population = self.strategy.population
         if self.progress.phase == 0 or (leads and not population):
             return self.space.default

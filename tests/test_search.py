@@ -12,7 +12,7 @@ import pytest
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
-from metanas.schedule import Budget, Progress, SearchSettings, outer_rate
+from metanas.schedule import Budget, Progress, SearchSettings, leader_share, outer_rate
 from metanas.search import CHUNK, Outcome, Search, observations
 from metanas.spaces.stages import Stages
 from metanas.strategies.evolution import Evolution
@@ -188,6 +188,22 @@ class TestTraining:
         assert len({a for pair in drawn[4:10] for a in pair}) == 12  # uniform draws
         for first, last, population in ((10, 15, populations[1]), (15, 18, populations[2]), (18, 20, populations[3])):
             assert {a for pair in drawn[first:last] for a in pair} <= population
+
+    def test_the_last_generation_trains_the_leader_alone(self) -> None:
+        run = Run(budget=replace(BUDGET, generation_steps=(100, 100, 100)))
+        leaders: list[Architecture] = []
+        run.listener.checkpoint = (
+            lambda progress: leaders.extend(  # type: ignore[method-assign]
+                max(run.strategy.population, key=lambda c: c.accuracy).architecture for _ in run.strategy.population[:1]
+            )
+        )
+        run.go()
+        drawn = [[a for pair, _, _ in run.trainer.steps[i : i + 100] for a in pair] for i in (10, 110, 210)]
+        shares = [np.mean([a == leader for a in of]) for of, leader in zip(drawn, leaders[:3], strict=True)]
+        assert shares[0] < shares[1] < shares[2] == 1
+        assert [leader_share(SETTINGS, run.budget, phase) for phase in range(5)] == pytest.approx(
+            [0.34, 0.34, 0.34, 0.67, 1.0]
+        )
 
     def test_shares_of_the_leader_and_of_uniform_paths(self) -> None:
         run = Run(budget=replace(BUDGET, widening_steps=100, generation_steps=(400,)), settings=SETTINGS)
