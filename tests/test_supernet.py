@@ -12,7 +12,7 @@ from metanas.spaces.conv4 import Conv4
 from metanas.spaces.ops import NASNET
 from metanas.spaces.space import Space
 from metanas.spaces.stages import Stages
-from metanas.supernet import SuperNet
+from metanas.supernet import SuperNet, channels_last
 from tests.reference import Weights
 
 SPACES: dict[str, Space] = {
@@ -125,3 +125,17 @@ def test_conv4_is_the_network_of_the_papers(channels: int) -> None:
     assert network(torch.rand(3, channels, 64, 64), 2).shape == (3, 64 * 16)
     convolutions = 9 * 64 * (channels + 3 * 64) + 4 * 64
     assert sum(w.numel() for w in network.parameters()) == convolutions + 4 * 2 * 64
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_everything_runs_channels_last(channels: int) -> None:
+    """Of one channel PyTorch takes any strides for channels last, and goes on with plain tensors, which are slower."""
+    images = torch.rand(5, channels, 8, 8)
+    kernel = torch.rand(4, channels, 3, 3)
+    laid_out = channels_last(images)
+    assert torch.equal(laid_out, images)
+    convolved = torch.nn.functional.conv2d(laid_out, channels_last(kernel), padding=1)
+    assert convolved.is_contiguous(memory_format=torch.channels_last)
+    assert not convolved.is_contiguous()
+    vector = torch.rand(3)
+    assert channels_last(vector) is vector
