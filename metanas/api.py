@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Architecture = tuple[int, ...]
 """A point of a search space: one small integer a gene."""
@@ -46,6 +46,15 @@ class Candidate:
     architecture: Architecture
     accuracy: float
     cost: Cost
+
+    def row(self) -> dict[str, Any]:
+        """As the log and the run's files hold it."""
+        return {
+            "architecture": list(self.architecture),
+            "accuracy": self.accuracy,
+            "params": self.cost.params,
+            "macs": self.cost.macs,
+        }
 
 
 Metrics = Mapping[str, float]

@@ -38,7 +38,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Phase:
-    """Warm-up, widening or a generation: outer steps, and seconds of training and of evaluation."""
+    """Warm-up, widening, a generation or a part of settling: outer steps, and seconds of training and of evaluation."""
 
     name: str
     steps: int
@@ -99,12 +99,17 @@ def plan(config: RunConfig, data: Path | None = None, minutes: float | None = No
 
 def foresee(budget: Budget, settings: SearchSettings, rates: Rates) -> tuple[Phase, ...]:
     """The phases of a search as its budget and these rates make them."""
-    names = ("warm-up", "widening", *(f"generation {g + 1}" for g in range(len(budget.generation_steps))))
+    names = (
+        "warm-up",
+        "widening",
+        *(f"generation {g + 1}" for g in range(len(budget.generation_steps))),
+        *(f"settling {s + 1}" for s in range(len(budget.settling_steps))),
+    )
     phases: list[Phase] = []
     clock = 0.0
     for number, name in enumerate(names):
-        step = rates.later_step if number else rates.warmup_step
-        measuring = evaluations_after(settings, number, last=number == len(names) - 1) * rates.evaluation
+        step = rates.later_step if 0 < number <= budget.choice else rates.warmup_step
+        measuring = evaluations_after(settings, budget, number) * rates.evaluation
         steps = budget.steps[number]
         if budget.minutes is not None:
             steps = max(0, round((budget.ends[number] * budget.minutes * 60 - measuring - clock) / step))
@@ -157,7 +162,7 @@ def _disk(config: RunConfig) -> float:
     """Weights, a checkpoint with two moments a weight, the baselines' weights, and the store."""
     size = {name: sum(a.nbytes for a in pack(make_learner(config, name)).values()) for name in NETWORKS}
     phases = range(len(config.budget.steps))
-    rows = sum(evaluations_after(config.search, phase, last=phase == phases[-1]) for phase in phases)
+    rows = sum(evaluations_after(config.search, config.budget, phase) for phase in phases)
     return (4 * size[SUPERNET] + sum(size[n] for n in NETWORKS if n != SUPERNET) + rows * ROW) / MIB
 
 

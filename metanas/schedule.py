@@ -2,16 +2,17 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 @dataclass(frozen=True)
 class Budget:
     """How long to search: by steps, or by the minutes of the whole search.
 
-    With `minutes` set, the steps are ignored but for the number of generations; those that were done are in the run's
-    `repeat.yaml`. Warm-up and widening take their shares of the minutes, the generations the rest in equal parts. A
-    generation that the minutes have no room for is left out, and stands as one of no steps.
+    With `minutes` set, the steps are ignored but for the number of generations and of settling's phases; those that
+    were done are in the run's `repeat.yaml`. Warm-up, widening and settling take their shares of the minutes, the
+    generations the rest in equal parts. What the minutes have no room for is left out, and stands as a phase of no
+    steps.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -20,20 +21,41 @@ class Budget:
     warmup_steps: int = 200
     widening_steps: int = 100
     generation_steps: tuple[int, ...] = (100, 100, 100, 100)
+    settling_steps: tuple[int, ...] = (50, 50, 50)
     warmup_share: float = 0.35
     widening_share: float = 0.15
+    settling_share: float = 0.2
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Of every phase: warm-up, widening, then the generations."""
-        return (self.warmup_steps, self.widening_steps, *self.generation_steps)
+        """Of every phase: warm-up, widening, the generations, then settling."""
+        return (self.warmup_steps, self.widening_steps, *self.generation_steps, *self.settling_steps)
+
+    @property
+    def choice(self) -> int:
+        """The phase that ends with the choice: the last generation."""
+        return 1 + len(self.generation_steps)
+
+    def kind(self, phase: int) -> str:
+        """What a phase is called."""
+        names = ("warmup", "widening", *("generation" for _ in self.generation_steps))
+        return names[phase] if phase <= self.choice else "settling"
 
     @property
     def ends(self) -> tuple[float, ...]:
         """Where every phase ends, as a fraction of the minutes."""
-        count = len(self.generation_steps)
         begun = self.warmup_share + self.widening_share
-        return (self.warmup_share, begun, *(begun + (1 - begun) * (g + 1) / count for g in range(count)))
+        settling = 1 - self.settling_share if self.settling_steps else 1.0
+        return (
+            self.warmup_share,
+            begun,
+            *_equal_parts(begun, settling, len(self.generation_steps)),
+            *_equal_parts(settling, 1.0, len(self.settling_steps)),
+        )
+
+
+def _equal_parts(start: float, end: float, count: int) -> list[float]:
+    return [start + (end - start) * (part + 1) / count for part in range(count)]
 
 
 @dataclass(frozen=True)
@@ -42,10 +64,10 @@ class SearchSettings:
 
     `rate` is the outer learning rate of warm-up; it falls by a cosine staircase over the phases. `leader_share` of the
     training tasks run the most accurate member (the default network, before there are any), which keeps the dense
-    shared weights good (after the sandwich rule, Yu et al. 2019); over the generations its share rises to all of them,
-    so that the likely choice ends as well trained as if it had been trained alone. `explore` of the rest run uniformly
-    random paths, all else members of the population. Paths are dropped with a probability that rises linearly over the
-    phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
+    shared weights good (after the sandwich rule, Yu et al. 2019); over the generations its share rises. Settling trains
+    the choice alone, so that it ends as well trained as if it had been trained alone from the start. `explore` of the
+    rest run uniformly random paths, all else members of the population. Paths are dropped with a probability that
+    rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -73,23 +95,30 @@ class Progress:
     episodes: int = 0  # training episodes drawn so far
     seconds: float = 0.0
     fitness_seconds: float = 0.0  # for one evaluation of one episode, last measured
+    finalists: list[dict[str, Any]] = field(default_factory=list)  # as rows, the choice first; none before it
 
 
 def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
     """The outer learning rate; constant within a phase, so that a run by steps repeats a run by minutes exactly."""
-    share = max(0, phase - 1) / (len(budget.generation_steps) + 1)
+    share = max(0, phase - 1) / (len(budget.steps) - 1)
     return settings.rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def leader_share(settings: SearchSettings, budget: Budget, phase: int) -> float:
-    """The leader's share of the training tasks: as set until the first generation, 1 in the last of several."""
-    share = max(0, phase - 2) / max(1, len(budget.generation_steps) - 1)
-    return settings.leader_share + share * (1 - settings.leader_share)
+    """The leader's share of the training tasks: as set until the first generation, 1 in settling."""
+    share = max(0, phase - 2) / max(1, len(budget.generation_steps))
+    return 1.0 if phase > budget.choice else settings.leader_share + share * (1 - settings.leader_share)
 
 
-def evaluations_after(settings: SearchSettings, phase: int, last: bool) -> int:
-    """How many evaluations of one episode end a phase; the finalists are measured after the last as well."""
-    known = 0 if phase < 2 else settings.offspring
-    return (phase > 0) * (settings.population + known + 1) * settings.episodes + (
-        last * (settings.finalists + 1) * settings.final_episodes
-    )
+def evaluations_after(settings: SearchSettings, budget: Budget, phase: int) -> int:
+    """How many evaluations of one episode end a phase."""
+    if not 0 < phase <= budget.choice:
+        return 0
+    known = settings.offspring if phase > 1 else 0
+    measured = (settings.population + known + 1) * settings.episodes
+    return measured + (evaluations_of_choice(settings) if phase == budget.choice else 0)
+
+
+def evaluations_of_choice(settings: SearchSettings) -> int:
+    """The finalists and the default network."""
+    return (settings.finalists + 1) * settings.final_episodes

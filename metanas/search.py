@@ -2,8 +2,9 @@
 
 Warm-up trains the default network's weights, widening brings in uniformly random paths, and then every
 generation trains the weights on architectures drawn from the population, breeds offspring, lets the predictor screen
-them, measures all on common meta-validation episodes and selects by accuracy and cost. What is drawn at random is a
-function of the seed and a counter, so a run resumes by counting.
+them, measures all on common meta-validation episodes and selects by accuracy and cost. Of the last population one is
+chosen on more episodes, and settling trains it alone. What is drawn at random is a function of the seed and a counter,
+so a run resumes by counting.
 """
 
 import time
@@ -16,7 +17,15 @@ import numpy as np
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
-from metanas.schedule import Budget, Progress, SearchSettings, evaluations_after, leader_share, outer_rate
+from metanas.schedule import (
+    Budget,
+    Progress,
+    SearchSettings,
+    evaluations_after,
+    evaluations_of_choice,
+    leader_share,
+    outer_rate,
+)
 from metanas.seeding import stream
 from metanas.spaces.ops import scheduled_drop_path
 from metanas.spaces.space import Space
@@ -54,10 +63,10 @@ class Listener(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """The last population, its finalists measured on more episodes, and the one chosen."""
+    """The last population, its finalists as rows of more episodes' accuracy, and the one chosen."""
 
     population: tuple[Candidate, ...]
-    finalists: tuple[Candidate, ...]
+    finalists: tuple[dict[str, Any], ...]
     chosen: Architecture
 
 
@@ -105,16 +114,18 @@ class Search:
         self._started = time.monotonic() - progress.seconds
 
     def run(self) -> Outcome:
-        """The whole loop, then the choice among the finalists."""
-        while self.progress.phase < len(self.budget.steps):
+        """The whole loop."""
+        while (phase := self.progress.phase) < len(self.budget.steps):
             if not self._left_out():
                 self._train()
-                if self.progress.phase:
-                    self._generation(self.progress.phase - 1)
+                if 0 < phase <= self.budget.choice:
+                    self._generation(phase - 1)
+            if phase == self.budget.choice:
+                self._choose()
             self.progress.finished.append(self.progress.step)
-            self.progress.phase, self.progress.step = self.progress.phase + 1, 0
+            self.progress.phase, self.progress.step = phase + 1, 0
             self._checkpoint()
-        return self._choose()
+        return Outcome(self.strategy.population, tuple(self.progress.finalists), self._chosen)
 
     def _train(self) -> None:
         """The outer steps of the present phase, or what is left of them."""
@@ -130,11 +141,10 @@ class Search:
             loss, accuracy = np.mean(self.trainer.train(drawn, progress.episodes, self._rate()), axis=0)
             progress.step += count
             progress.episodes += count * tasks
-            phase = ("warmup", "widening", "generation")[min(progress.phase, 2)]
             self._event(
                 "steps",
-                phase=phase,
-                generation=max(0, progress.phase - 1),
+                phase=self.budget.kind(progress.phase),
+                generation=min(max(0, progress.phase - 1), len(self.budget.generation_steps)),
                 step=sum(progress.finished) + progress.step,
                 loss=float(loss),
                 accuracy=float(accuracy),
@@ -144,26 +154,30 @@ class Search:
         self._event("phase", phase="weights", duration=time.monotonic() - started)
 
     def _left_out(self) -> bool:
-        """A generation of no steps, or one whose evaluations no longer fit into the minutes."""
-        phase, planned = self.progress.phase, self.budget.steps[self.progress.phase]
+        """A phase of no steps, or one that no longer fits into the minutes with what is measured after it."""
+        phase, budget = self.progress.phase, self.budget
         if phase < 2 or self.progress.step:
             return False
-        if self.budget.minutes is None:
-            return planned == 0
-        return self._seconds() + self._evaluation_seconds(phase, last=True) >= self.budget.minutes * 60
+        if budget.minutes is None:
+            return budget.steps[phase] == 0
+        if phase > budget.choice:
+            return self._seconds() >= budget.ends[phase] * budget.minutes * 60
+        measured = evaluations_after(self.settings, budget, phase)
+        if phase < budget.choice:
+            measured += evaluations_of_choice(self.settings)
+        return self._seconds() + measured * self.progress.fitness_seconds >= (
+            budget.ends[budget.choice] * budget.minutes * 60
+        )
 
     def _phase_over(self, planned: int) -> bool:
         if self.budget.minutes is None:
             return self.progress.step >= planned
         phase = self.progress.phase
         end = self.budget.ends[phase] * self.budget.minutes * 60
-        measuring = self._evaluation_seconds(phase, last=phase == len(self.budget.steps) - 1)
-        # One chunk at least, so that every generation learns something.
+        # What measuring will take, by what it took last.
+        measuring = evaluations_after(self.settings, self.budget, phase) * self.progress.fitness_seconds
+        # One chunk at least, so that every phase learns something.
         return self.progress.step > 0 and self._seconds() >= end - measuring
-
-    def _evaluation_seconds(self, phase: int, last: bool) -> float:
-        """What measuring will take at the end of a phase, by what it took last."""
-        return evaluations_after(self.settings, phase, last) * self.progress.fitness_seconds
 
     def _draw(self, episode: int) -> list[Architecture]:
         """The architectures of the step that begins at a training episode, one for each of its tasks."""
@@ -176,6 +190,8 @@ class Search:
         population = self.strategy.population
         if self.progress.phase == 0 or (leads and not population):
             return self.space.default
+        if self.progress.finalists:
+            return self._chosen
         if leads:
             return max(population, key=lambda member: member.accuracy).architecture
         if explore or not population:
@@ -214,7 +230,7 @@ class Search:
             "generation",
             generation=generation,
             best=max(c.accuracy for c in candidates),
-            population=[as_row(c) for c in self.strategy.population],
+            population=[c.row() for c in self.strategy.population],
             predictor=self.screen.report(),
             predicted=pairs,
         )
@@ -257,7 +273,7 @@ class Search:
             )
         return found
 
-    def _choose(self) -> Outcome:
+    def _choose(self) -> None:
         """The most accurate members and the default network once more, on more and fresh episodes."""
         generation = len(self.budget.generation_steps) + 1
         ranked = sorted(self.strategy.population, key=lambda c: -c.accuracy)[: self.settings.finalists]
@@ -266,9 +282,11 @@ class Search:
         finalists = self._candidates(
             self._evaluate(asked, range(first, first + self.settings.final_episodes), generation)
         )
-        best = max(finalists, key=lambda c: (c.accuracy, -c.cost.macs))
-        self._checkpoint()
-        return Outcome(self.strategy.population, tuple(finalists), best.architecture)
+        self.progress.finalists = [c.row() for c in sorted(finalists, key=lambda c: (-c.accuracy, c.cost.macs))]
+
+    @property
+    def _chosen(self) -> Architecture:
+        return tuple(self.progress.finalists[0]["architecture"])
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
@@ -283,13 +301,3 @@ class Search:
     def _checkpoint(self) -> None:
         self.progress.seconds = self._seconds()
         self.listener.checkpoint(self.progress)
-
-
-def as_row(candidate: Candidate) -> dict[str, Any]:
-    """A candidate as the log and the run's files hold it."""
-    return {
-        "architecture": list(candidate.architecture),
-        "accuracy": candidate.accuracy,
-        "params": candidate.cost.params,
-        "macs": candidate.cost.macs,
-    }

@@ -13,7 +13,7 @@ from metanas.cost import cost
 from metanas.errors import MetanasError
 from metanas.run import RunFolder, RunListener, save_arrays, write_text
 from metanas.schedule import Progress, outer_rate
-from metanas.search import Outcome, Search, as_row, observations
+from metanas.search import Outcome, Search, observations
 from metanas.spaces.space import Space
 from metanas.state import weights_of
 from metanas.store import Store
@@ -58,7 +58,7 @@ def train(
         strategy = Evolution(space, config.search.population)
         screen = Screen(config.predictor.floor, config.seed)
         features = ArchitectureFeatures(space, config.image.size)
-        progress = _restore(folder, store, space, trainer, strategy, screen, features)
+        progress = _restore(folder, store, config.budget.choice, space, trainer, strategy, screen, features)
         search = Search(
             seed=config.seed,
             space=space,
@@ -102,25 +102,30 @@ class ArchitectureFeatures:
 def _restore(
     folder: RunFolder,
     store: Store,
+    choice: int,
     space: Space,
     trainer: MetaTrainer,
     strategy: Evolution,
     screen: Screen,
     features: ArchitectureFeatures,
 ) -> Progress:
-    """Puts everything where the last checkpoint left it; the beginning when there is none."""
+    """Puts everything where the last checkpoint left it; the beginning when there is none.
+
+    `choice` is the number of the finalists' measurements in the store, which the screen does not learn from.
+    """
     run = folder.path.name
     found = folder.load_checkpoint()
     if found is None:
         store.discard_from(run, 0)
         return Progress()
     progress, state, population = found
-    # What a generation had written before its checkpoint is measured again.
-    store.discard_from(run, max(0, progress.phase - 1))
+    if progress.phase <= choice:
+        # What a generation had written before its checkpoint is measured again.
+        store.discard_from(run, max(0, progress.phase - 1))
     trainer.restore(state)
     strategy.restore(population)
     kept = store.evaluations(run=run)
-    for generation in sorted({e.generation for e in kept}):
+    for generation in sorted({e.generation for e in kept if e.generation < choice}):
         seen = observations([e for e in kept if e.generation == generation], space.default)
         screen.update(features([a for a, _ in seen]), np.array([target for _, target in seen]))
     return progress
@@ -130,8 +135,15 @@ def _finish(
     folder: RunFolder, config: RunConfig, space: Space, outcome: Outcome, progress: Progress, trainer: MetaTrainer
 ) -> None:
     save_arrays(folder.path / "weights.safetensors", weights_of(trainer.state()))
-    warmup, widening, *generations = progress.finished
-    steps = {"minutes": None, "warmup_steps": warmup, "widening_steps": widening, "generation_steps": generations}
+    warmup, widening, *later = progress.finished
+    generations = len(config.budget.generation_steps)
+    steps = {
+        "minutes": None,
+        "warmup_steps": warmup,
+        "widening_steps": widening,
+        "generation_steps": later[:generations],
+        "settling_steps": later[generations:],
+    }
     budget = config.model_dump(mode="json")["budget"] | steps
     repeat = config.model_dump(mode="json") | {"budget": budget}
     write_text(folder.path / "repeat.yaml", as_yaml(RunConfig.model_validate(repeat)))
@@ -142,7 +154,7 @@ def _finish(
         {
             "space": space.name,
             "chosen": list(outcome.chosen),
-            "population": [as_row(c) for c in outcome.population],
-            "finalists": [as_row(c) for c in outcome.finalists],
+            "population": [c.row() for c in outcome.population],
+            "finalists": list(outcome.finalists),
         },
     )

@@ -4,6 +4,7 @@ An episode is a pure function of the sampler's seed and name and of the episode'
 any episode at any time.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,19 +21,22 @@ from tasks.task import Task
 
 Range = int | tuple[int, int]
 """A fixed number, or a lowest and a highest between which each episode draws."""
+ALL: Literal["all"] = "all"
+"""Every class that the drawn task, or the family within it, offers."""
 
 
 @dataclass(frozen=True)
 class EpisodeSpec:
     """What to draw.
 
-    Drawn `ways` and `shots` are clipped from above to what the drawn task offers; where shots are drawn, so are
-    `queries`, down to one. `imbalance` b varies the shots of each class from 1 - b to 1 + b times `shots`, at least
-    one. `within_family` is the share of the episodes that take all their classes from one alphabet or superclass. With
-    `rotations`, each quarter turn of a class is a class of its own.
+    "all" `ways` are every class of the drawn task, or of the family within it. Drawn `ways` and `shots` are clipped
+    from above to what the task offers; where shots are drawn, so are `queries`, down to one. `imbalance` b varies the
+    shots of each class from 1 - b to 1 + b times `shots`, at least one. `within_family` is the share of the episodes
+    that take all their classes from one alphabet or superclass. With `rotations`, each quarter turn of a class is a
+    class of its own.
     """
 
-    ways: Range = 5
+    ways: Range | Literal["all"] = 5
     shots: Range = 1
     queries: int = 15
     imbalance: float = 0.0
@@ -131,7 +135,9 @@ class EpisodeSampler:
         return torch.cat([change(inputs[:support], generator), inputs[support:]])
 
 
-def _bounds(value: Range) -> tuple[int, int]:
+def _bounds(value: Range | Literal["all"]) -> tuple[int, int]:
+    if value == ALL:
+        return 2, sys.maxsize
     return value if isinstance(value, tuple) else (value, value)
 
 
@@ -199,7 +205,8 @@ def _draw(value: Range, offered: int, rng: np.random.Generator) -> int:
 def _draw_classes(candidates: np.ndarray, spec: EpisodeSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Labels and quarter turns (ways,), every class and turn equally often."""
     offered = len(candidates) * (4 if spec.rotations else 1)
-    picks = rng.choice(offered, _draw(spec.ways, offered, rng), replace=False)
+    ways = offered if spec.ways == ALL else _draw(spec.ways, offered, rng)
+    picks = rng.choice(offered, ways, replace=False)
     return candidates[picks % len(candidates)], picks // len(candidates)
 
 

@@ -34,7 +34,7 @@ TINY: dict[str, Any] = {
     "space": {"options": {"widths": [[4, 8], [4, 8]]}},
     "inner": {"steps": 1},
     "search": {"population": 4, "offspring": 4, "proposals": 6, "episodes": 3, "finalists": 2, "final_episodes": 5},
-    "budget": {"warmup_steps": 6, "widening_steps": 3, "generation_steps": [3, 2, 3]},
+    "budget": {"warmup_steps": 6, "widening_steps": 3, "generation_steps": [3, 2, 3], "settling_steps": [2, 1]},
     "predictor": {"floor": -1.0},
     "adaptation": {"steps": 3, "candidates": 2},
     "workers": 0,

@@ -24,15 +24,17 @@ def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_evaluations_after_each_phase() -> None:
     """A first population and the default network; then offspring beside them; finalists and default at the end."""
-    assert [evaluations_after(SETTINGS, phase, last=phase == 3) for phase in range(4)] == [0, 70, 110, 110 + 150]
+    budget = Budget(generation_steps=(5, 20), settling_steps=(9,))
+    assert [evaluations_after(SETTINGS, budget, phase) for phase in range(5)] == [0, 70, 110, 110 + 150, 0]
 
 
 def test_a_budget_by_steps_is_steps_times_rates() -> None:
-    phases = foresee(Budget(warmup_steps=40, widening_steps=10, generation_steps=(5, 20)), SETTINGS, RATES)
-    assert [p.name for p in phases] == ["warm-up", "widening", "generation 1", "generation 2"]
-    assert [p.steps for p in phases] == [40, 10, 5, 20]
-    assert [p.training for p in phases] == pytest.approx([4.0, 2.0, 1.0, 4.0])
-    assert [p.evaluation for p in phases] == pytest.approx([0.0, 0.7, 1.1, 2.6])
+    budget = Budget(warmup_steps=40, widening_steps=10, generation_steps=(5, 20), settling_steps=(30,))
+    phases = foresee(budget, SETTINGS, RATES)
+    assert [p.name for p in phases] == ["warm-up", "widening", "generation 1", "generation 2", "settling 1"]
+    assert [p.steps for p in phases] == [40, 10, 5, 20, 30]
+    assert [p.training for p in phases] == pytest.approx([4.0, 2.0, 1.0, 4.0, 3.0])  # one network alone is quicker
+    assert [p.evaluation for p in phases] == pytest.approx([0.0, 0.7, 1.1, 2.6, 0.0])
 
 
 def test_a_budget_by_minutes_fills_them() -> None:
@@ -48,7 +50,7 @@ def test_a_plan_of_a_run_that_fits_and_of_one_that_does_not(short_probe: None) -
     config = tiny_config()
     roomy = plan(config, minutes=60)
     assert roomy.advice == "It fits into 60 minutes."
-    assert roomy.steps == 17
+    assert roomy.steps == 20
     assert roomy.memory > 100
     long = config.model_copy(update={"budget": Budget(warmup_steps=10**6, widening_steps=3, generation_steps=(3,))})
     tight = plan(long, minutes=1)

@@ -20,7 +20,7 @@ from metanas.worker import EvaluationJob
 from predictors.screening import Screen
 
 SPACE = Stages(size=8, widths=((4, 8), (4, 8)))
-BUDGET = Budget(warmup_steps=4, widening_steps=6, generation_steps=(5, 3, 2))
+BUDGET = Budget(warmup_steps=4, widening_steps=6, generation_steps=(5, 3, 2), settling_steps=(4, 1))
 SETTINGS = SearchSettings(population=6, offspring=4, proposals=12, episodes=3, finalists=2, final_episodes=7)
 
 
@@ -165,12 +165,12 @@ class TestTraining:
     def test_steps_episodes_and_rates_are_those_of_the_budget(self) -> None:
         run = Run()
         run.go()
-        assert run.progress.finished == list(BUDGET.steps) == [4, 6, 5, 3, 2]
+        assert run.progress.finished == list(BUDGET.steps) == [4, 6, 5, 3, 2, 4, 1]
         steps = run.trainer.steps
-        assert [first for _, first, _ in steps] == [2 * i for i in range(20)]  # two tasks a step, none twice
-        phase_of = np.repeat(range(5), BUDGET.steps)
+        assert [first for _, first, _ in steps] == [2 * i for i in range(25)]  # two tasks a step, none twice
+        phase_of = np.repeat(range(7), BUDGET.steps)
         assert [rate for _, _, rate in steps] == [outer_rate(SETTINGS, BUDGET, int(phase)) for phase in phase_of]
-        rates = [outer_rate(SETTINGS, BUDGET, phase) for phase in range(5)]
+        rates = [outer_rate(SETTINGS, BUDGET, phase) for phase in range(7)]
         assert rates[0] == rates[1] == SETTINGS.rate
         assert rates == sorted(rates, reverse=True)
         assert 0 < rates[-1] < SETTINGS.rate / 2
@@ -189,7 +189,7 @@ class TestTraining:
         for first, last, population in ((10, 15, populations[1]), (15, 18, populations[2]), (18, 20, populations[3])):
             assert {a for pair in drawn[first:last] for a in pair} <= population
 
-    def test_the_last_generation_trains_the_leader_alone(self) -> None:
+    def test_the_leader_s_share_rises_and_settling_trains_the_choice_alone(self) -> None:
         run = Run(budget=replace(BUDGET, generation_steps=(100, 100, 100)))
         leaders: list[Architecture] = []
         run.listener.checkpoint = (
@@ -197,12 +197,13 @@ class TestTraining:
                 max(run.strategy.population, key=lambda c: c.accuracy).architecture for _ in run.strategy.population[:1]
             )
         )
-        run.go()
+        outcome = run.go()
         drawn = [[a for pair, _, _ in run.trainer.steps[i : i + 100] for a in pair] for i in (10, 110, 210)]
         shares = [np.mean([a == leader for a in of]) for of, leader in zip(drawn, leaders[:3], strict=True)]
-        assert shares[0] < shares[1] < shares[2] == 1
-        assert [leader_share(SETTINGS, run.budget, phase) for phase in range(5)] == pytest.approx(
-            [0.34, 0.34, 0.34, 0.67, 1.0]
+        assert shares[0] < shares[1] < shares[2]
+        assert {a for pair, _, _ in run.trainer.steps[310:] for a in pair} == {outcome.chosen}
+        assert [leader_share(SETTINGS, run.budget, phase) for phase in range(7)] == pytest.approx(
+            [0.34, 0.34, 0.34, 0.56, 0.78, 1.0, 1.0]
         )
 
     def test_shares_of_the_leader_and_of_uniform_paths(self) -> None:
@@ -211,7 +212,7 @@ class TestTraining:
         run.listener.checkpoint = lambda progress: bred.append(run.strategy.population)  # type: ignore[method-assign]
         run.go()
         drawn = [a for pair, _, _ in run.trainer.steps for a in pair]
-        widening, generation = drawn[2 * 4 : 2 * 104], drawn[2 * 104 :]
+        widening, generation = drawn[2 * 4 : 2 * 104], drawn[2 * 104 : 2 * 504]
         assert np.mean([a == SPACE.default for a in widening]) == pytest.approx(0.34, abs=0.1)
         members = {c.architecture: c.accuracy for c in bred[1]}
         leader = max(members, key=lambda a: members[a])
@@ -269,10 +270,10 @@ class TestGenerations:
         outcome = run.go()
         ranked = sorted(outcome.population, key=lambda c: -c.accuracy)[: SETTINGS.finalists]
         expected = {c.architecture for c in ranked} | {SPACE.default}
-        assert {c.architecture for c in outcome.finalists} == expected
-        for finalist in outcome.finalists:
-            own = [accuracy(finalist.architecture, e) for e in range(12, 19)]
-            assert finalist.accuracy == pytest.approx(np.mean(own))
+        assert {tuple(row["architecture"]) for row in outcome.finalists} == expected
+        for row in outcome.finalists:
+            own = [accuracy(tuple(row["architecture"]), e) for e in range(12, 19)]
+            assert row["accuracy"] == pytest.approx(np.mean(own))
         assert outcome.chosen == max(expected, key=quality)
 
     def test_one_seed_gives_one_search(self) -> None:
@@ -287,9 +288,9 @@ class TestGenerations:
         monkeypatch.setattr("metanas.search.CHECKPOINT", 2)
         run = Run()
         run.go()
-        within = [(0, 2), (1, 2), (1, 4), (2, 2), (2, 4), (3, 2)]
-        closing = [(phase, 0) for phase in range(1, 6)]
-        assert run.listener.checkpoints == [*sorted([*within, *closing]), (5, 0)]
+        within = [(0, 2), (1, 2), (1, 4), (2, 2), (2, 4), (3, 2), (5, 2)]
+        closing = [(phase, 0) for phase in range(1, 8)]
+        assert run.listener.checkpoints == sorted([*within, *closing])
 
 
 class TestPredictor:
@@ -364,7 +365,7 @@ class TestFailures:
         run = Run(trainer=Untrained(MadeUp({SPACE.default})))
         outcome = run.go()
         assert outcome.chosen != SPACE.default
-        assert SPACE.default not in {c.architecture for c in outcome.finalists}
+        assert SPACE.default not in {tuple(row["architecture"]) for row in outcome.finalists}
 
     def test_when_all_fail_the_user_reads_why(self) -> None:
         run = Run(trainer=Untrained(MadeUp(broken=None)))
@@ -394,7 +395,7 @@ class TestMinutes:
 
     def timed(self, clock: Clock, minutes: float, seconds: float, evaluation: float) -> Run:
         """A search whose steps and evaluations take that many seconds."""
-        run = Run(budget=Budget(minutes=minutes, generation_steps=(1, 1, 1)))
+        run = Run(budget=Budget(minutes=minutes, generation_steps=(1, 1, 1), settling_steps=(1, 1)))
         step, answer = run.trainer.step, run.trainer.executor.answer
 
         def slow_step(*arguments: Any) -> Any:
@@ -415,11 +416,12 @@ class TestMinutes:
         run.go()
         used = (clock.now - 100) / 60
         assert 14.4 < used < 15.3
-        assert len(run.progress.finished) == 5
-        warmup, widening, *generations = (0.1 * steps / 60 / 15 for steps in run.progress.finished)
+        assert len(run.progress.finished) == 7
+        warmup, widening, *later = (0.1 * steps / 60 / 15 for steps in run.progress.finished)
         assert warmup == pytest.approx(0.35, abs=0.01)
         assert widening == pytest.approx(0.15, abs=0.02)
-        assert all(0.1 < share < 0.17 for share in generations)
+        assert all(0.03 < share < 0.11 for share in later[:3])
+        assert later[3:] == pytest.approx([0.1, 0.1], abs=0.01)
         done = [event["done"] for event in run.listener.events]
         assert done == sorted(done)
         assert done[-1] > 0.9
@@ -427,7 +429,7 @@ class TestMinutes:
     def test_far_too_little_time_still_gives_a_population(self, clock: Clock) -> None:
         run = self.timed(clock, minutes=0.01, seconds=0.1, evaluation=0.01)
         outcome = run.go()
-        assert run.progress.finished == [CHUNK, CHUNK, 0, 0, 0]
+        assert run.progress.finished == [CHUNK, CHUNK, 0, 0, 0, 0, 0]
         assert len(outcome.population) == SETTINGS.population
 
     def test_a_resumed_search_has_used_part_of_its_time(self, clock: Clock) -> None:
@@ -441,14 +443,15 @@ class TestMinutes:
         timed = self.timed(clock, minutes=1.5, seconds=0.05, evaluation=0.5)
         outcome = timed.go()
         assert (clock.now - 100) / 60 < 1.5 * 1.25
-        warmup, widening, *generations = timed.progress.finished
-        assert generations[-1] == 0
-        again = Run(budget=Budget(None, warmup, widening, tuple(generations)))
+        warmup, widening, *later = timed.progress.finished
+        assert later[2] == 0
+        again = Run(budget=Budget(None, warmup, widening, tuple(later[:3]), tuple(later[3:])))
         assert again.go() == outcome
         assert again.trainer.steps == timed.trainer.steps
         assert again.listener.rows == timed.listener.rows
 
 
 def test_shares_of_the_minutes_end_at_one() -> None:
-    ends = Budget(minutes=1, generation_steps=(1, 1, 1, 1)).ends
-    assert ends == pytest.approx((0.35, 0.5, 0.625, 0.75, 0.875, 1.0))
+    ends = Budget(minutes=1, generation_steps=(1, 1), settling_steps=(1, 1)).ends
+    assert ends == pytest.approx((0.35, 0.5, 0.65, 0.8, 0.9, 1.0))
+    assert Budget(generation_steps=(1, 1), settling_steps=()).ends == pytest.approx((0.35, 0.5, 0.75, 1.0))

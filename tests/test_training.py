@@ -86,8 +86,8 @@ class TestResult:
     def test_the_log_tells_steps_generations_and_phases(self, folder: Path) -> None:
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         steps = [line for line in log if line["event"] == "steps"]
-        assert [line["phase"] for line in steps] == ["warmup", "widening", *["generation"] * 3]
-        assert [line["step"] for line in steps] == [6, 9, 12, 14, 17]
+        assert [line["phase"] for line in steps] == ["warmup", "widening", *["generation"] * 3, *["settling"] * 2]
+        assert [line["step"] for line in steps] == [6, 9, 12, 14, 17, 19, 20]
         generations = [line for line in log if line["event"] == "generation"]
         assert [line["generation"] for line in generations] == [0, 1, 2, 3]
         assert all(line["population"] for line in generations)
@@ -123,7 +123,7 @@ class TestDeterminism:
 
 
 class TestResume:
-    @pytest.mark.parametrize("event", [1, 9, 17, 22])
+    @pytest.mark.parametrize("event", [1, 9, 17, 22, 24])
     @pytest.mark.usefixtures("_often")
     def test_an_interrupted_run_ends_the_same(self, expected: dict[str, Any], tmp_path: Path, event: int) -> None:
         out = tmp_path / "run"

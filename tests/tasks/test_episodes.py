@@ -48,6 +48,19 @@ def mixed_sampler(seed: int = 5, name: str = "training") -> EpisodeSampler:
     return EpisodeSampler([numbered([6, 7, 8]), numbered([9] * 5, name="nines")], spec, seed, name)
 
 
+def test_all_ways_are_every_class_of_the_task_or_of_the_drawn_family() -> None:
+    tasks = [numbered([6] * 3), numbered([6] * 5, name="fives", families=("a", "a", "a", "b", "b"))]
+    found = [EpisodeSampler(tasks[1:], EpisodeSpec("all", 2, 1), 0, "x").episode(i) for i in range(20)]
+    assert {e.ways for e in found} == {5}
+    assert {frozenset(e.classes) for e in found} == {frozenset(tasks[1].classes)}
+    mixed = EpisodeSampler(tasks, EpisodeSpec("all", 2, 1), 0, "x")
+    assert {mixed.episode(i).ways for i in range(20)} == {3, 5}
+    within = EpisodeSampler(tasks[1:], EpisodeSpec("all", 2, 1, within_family=1.0), 0, "x")
+    assert {within.episode(i).ways for i in range(20)} == {2, 3}
+    turned = EpisodeSampler(tasks[:1], EpisodeSpec("all", 2, 1, rotations=True), 0, "x")
+    assert turned.episode(0).ways == 12
+
+
 def test_an_episode_holds_what_was_asked_for() -> None:
     task = numbered([12] * 8)
     episode = EpisodeSampler([task], EpisodeSpec(5, 3, 4), 0, "x").episode(0)
