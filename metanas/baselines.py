@@ -9,7 +9,7 @@ import torch
 from metanas.api import Architecture
 from metanas.seeding import torch_stream
 from metanas.trainer import MetaTrainer
-from metanas.transfer import Adaptation, Support, fine_tune, rank
+from metanas.transfer import Adaptation, Support, choose, fine_tune
 from metanas.worker import NamedEpisode, Worker
 from tasks.augment import augmentation
 
@@ -41,9 +41,7 @@ class AdaptationJob:
         episode, learner = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
         seed = worker.samplers[self.split].seed
         support = _support(episode)
-        architecture = self.architectures[0]
-        if len(self.architectures) > 1:
-            architecture = rank(learner, self.architectures, support)[0][0]
+        architecture = choose(learner, self.architectures, support)
         weights = fine_tune(
             learner,
             architecture,

@@ -26,7 +26,7 @@ from metanas.spaces.space import Features
 from metanas.state import fill
 from metanas.statistics import wilson
 from metanas.supernet import SuperNet
-from metanas.transfer import Adaptation, Support, fine_tune, folds, rank
+from metanas.transfer import Support, choose, fine_tune, folds
 from tasks.augment import augmentation
 from tasks.cache import open_image, to_form
 from tasks.episodes import as_tensor
@@ -64,8 +64,9 @@ class Model:
 def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
     """A model for the task in `folder` (one subfolder a class), saved as `out`.
 
-    The predictor ranks the population and fresh offspring, leave-one-out accuracy on the support set ranks the best of
-    them and the run's choice, and the winner is adapted. Raises MetanasError for folders that cannot be learned from.
+    The predictor ranks the population and fresh offspring; where one of the best of them does significantly better on
+    the support set than the run's choice it is adapted, else the choice is. Raises MetanasError for folders that
+    cannot be learned from.
     """
     if out.exists():
         raise MetanasError(f"'{out}' is there already; give another --out, or remove it first.")
@@ -74,10 +75,10 @@ def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
     learner.precision = "float32"
     fill(learner, run.weights())
     classes, support = _read_support(folder, config)
-    architecture = rank(learner, candidates(run, config), support)[0][0]
+    architecture = choose(learner, candidates(run, config), support)
     held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"))
     supports = [support, *(_without(support, rows) for rows in held_out)]
-    weights, *tuned = _fine_tuned(learner, architecture, supports, config.adaptation, config.seed)
+    weights, *tuned = _fine_tuned(learner, architecture, supports, config)
     expected = _expected(learner, architecture, support, held_out, tuned)
     head = {name: weights[name] for name in HEAD}
     body = {name: weight for name, weight in weights.items() if name not in HEAD}
@@ -147,17 +148,22 @@ def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Sup
 
 
 def _fine_tuned(
-    learner: Learner, architecture: Architecture, supports: Sequence[Support], adaptation: Adaptation, seed: int
+    learner: Learner, architecture: Architecture, supports: Sequence[Support], config: RunConfig
 ) -> list[Weights]:
-    """Weights adapted to each support set. A thread each: their batches are too small for more than one core."""
+    """Weights adapted to each support set, their steps in the run's precision.
+
+    A thread each: their batches are too small for more than one core.
+    """
+    adaptation, precision = config.adaptation, config.precision
     augment = augmentation(adaptation.augment) if adaptation.augment else None
     threads = torch.get_num_threads()
 
     def one(number: int) -> Weights:
         torch.set_num_threads(1)
         # A SuperNet of its own: running a network puts weights into it, which threads must not see of each other.
-        alone = Learner(SuperNet(learner.supernet.space, learner.supernet.shared), learner.meta, learner.inner)
-        generator = torch_stream(seed, "adapt", number)
+        supernet = SuperNet(learner.supernet.space, learner.supernet.shared)
+        alone = Learner(supernet, learner.meta, learner.inner, precision)
+        generator = torch_stream(config.seed, "adapt", number)
         return fine_tune(alone, architecture, supports[number], adaptation, augment, generator)
 
     with ThreadPoolExecutor(threads) as pool:

@@ -50,3 +50,8 @@ def wilson(right: int, count: int) -> tuple[float, float]:
     """The 95% interval of a fraction `right` of `count` (Wilson 1927)."""
     interval = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def sign_test(better: int, worse: int) -> float:
+    """How probable it is that at least so many pairs go one's way if neither is better (McNemar 1947, exact)."""
+    return float(stats.binom.sf(better - 1, better + worse, 0.5))

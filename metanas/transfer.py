@@ -12,6 +12,9 @@ from torch.nn import functional as F
 from metanas.api import Architecture
 from metanas.inner import Weights
 from metanas.learner import Learner
+from metanas.statistics import sign_test
+
+SIGNIFICANT = 0.05
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -20,8 +23,9 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 class Adaptation:
     """How a network is adapted to a new task.
 
-    `steps` of Adam over head and body, each on an augmented copy of the support set. The best of `candidates`
-    architectures by leave-one-out accuracy is adapted; `folds` of the support set tell what accuracy to expect of it.
+    `steps` of Adam over head and body, each on an augmented copy of the support set. The first of `candidates`
+    architectures is adapted, unless another does significantly better on the support set; `folds` of that set tell
+    what accuracy to expect.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -63,23 +67,23 @@ def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.n
     return [np.flatnonzero(fold == i) for i in range(count)]
 
 
-def rank(
-    learner: Learner, architectures: Sequence[Architecture], support: Support
-) -> list[tuple[Architecture, float | None]]:
-    """Architectures with the leave-one-out accuracy of their nearest prototypes, best first; ties keep the order.
+def choose(learner: Learner, architectures: Sequence[Architecture], support: Support) -> Architecture:
+    """The first architecture, unless another answers significantly more of the support set: then the best of those.
 
-    No gradient step is taken and a prototype without one of its samples has a closed form, so a candidate costs one
-    forward pass. With a single sample in some class nothing can be left out: the order stays, the accuracy is None.
+    An answer is that of the nearest prototype, which for a sample's own class is made without it: no gradient step is
+    taken and this has a closed form, so a candidate costs one forward pass. With a single sample in some class nothing
+    can be left out, and the first stays.
     """
     counts = torch.bincount(support.labels, minlength=support.ways)
-    if int(counts.min()) < 2:
-        return [(architecture, None) for architecture in architectures]
-    accuracies = [_leave_one_out(learner, architecture, support, counts) for architecture in architectures]
-    order = sorted(range(len(accuracies)), key=lambda i: -accuracies[i])
-    return [(architectures[i], accuracies[i]) for i in order]
+    if len(architectures) == 1 or int(counts.min()) < 2:
+        return architectures[0]
+    right = [_leave_one_out(learner, architecture, support, counts) for architecture in architectures]
+    better = [i for i in range(1, len(right)) if _significantly_more(right[i], right[0])]
+    return architectures[max(better, key=lambda i: float(right[i].sum()), default=0)]
 
 
-def _leave_one_out(learner: Learner, architecture: Architecture, support: Support, counts: Tensor) -> float:
+def _leave_one_out(learner: Learner, architecture: Architecture, support: Support, counts: Tensor) -> Tensor:
+    """Which samples (S,) are answered rightly, 1 or 0."""
     features = learner.embed(architecture, support.inputs)  # (S, D)
     own = F.one_hot(support.labels, support.ways).to(features.dtype)  # (S, K)
     prototypes = own.T @ features / counts[:, None]  # (K, D)
@@ -87,7 +91,11 @@ def _leave_one_out(learner: Learner, architecture: Architecture, support: Suppor
     # |z - p'|^2 of the own prototype p' = (n p - z) / (n - 1) is |z - p|^2 (n / (n - 1))^2.
     shrink = (counts / (counts - 1)).square()
     left_out = torch.where(own.bool(), distances * shrink, distances)
-    return float((left_out.argmin(1) == support.labels).float().mean())
+    return (left_out.argmin(1) == support.labels).float()
+
+
+def _significantly_more(a: Tensor, b: Tensor) -> bool:
+    return sign_test(int((a > b).sum()), int((b > a).sum())) < SIGNIFICANT
 
 
 def fine_tune(

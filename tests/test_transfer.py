@@ -1,4 +1,6 @@
-"""Adapting to a new task: folds, the ranking of architectures against brute force, fine-tuning."""
+"""Adapting to a new task: folds, the choice of an architecture against brute force, fine-tuning."""
+
+import math
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from metanas.learner import Inner, Learner
 from metanas.seeding import torch_stream
 from metanas.spaces.stages import Stages
 from metanas.supernet import SuperNet
-from metanas.transfer import Adaptation, Support, fine_tune, folds, rank
+from metanas.transfer import Adaptation, Support, _leave_one_out, choose, fine_tune, folds
 from tests.reference import nearest_prototype, small_episode
 
 SPACE = Stages(size=8, widths=((4, 8), (4, 8)))
@@ -53,47 +55,58 @@ def test_folds_are_stratified(counts: list[int], asked: int, seed: int) -> None:
         assert max(sizes) < count  # a class never lies in one fold alone
 
 
-def brute_force(learner: Learner, architecture: tuple[int, ...], support: Support) -> float:
+def brute_force(learner: Learner, architecture: tuple[int, ...], support: Support) -> np.ndarray:
     """Leave one out by leaving one out; the statistics of normalisation stay those of the whole support set."""
     network = learner.supernet.extract(architecture)
     with torch.no_grad():
         features = network(support.inputs, len(support.inputs))
-    right = 0
+    right = []
     for row, label in enumerate(support.labels):
         kept = torch.arange(len(features)) != row
         distances = nearest_prototype(features[kept], support.labels[kept], support.ways, features[row][None])
-        right += int(distances.argmin(1)) == int(label)
-    return right / len(features)
+        right.append(int(distances.argmin(1)) == int(label))
+    return np.array(right)
 
 
-@pytest.mark.parametrize("shots", [2, 5])
-def test_architectures_are_ranked_by_leave_one_out_accuracy(learner: Learner, shots: int) -> None:
-    rng = np.random.default_rng(0)
+def brute_force_choice(learner: Learner, architectures: list[tuple[int, ...]], support: Support) -> tuple[int, ...]:
+    first, *others = (brute_force(learner, a, support) for a in architectures)
+    chosen, best = architectures[0], 0
+    for architecture, right in zip(architectures[1:], others, strict=True):
+        gained, lost = int((right & ~first).sum()), int((first & ~right).sum())
+        of = gained + lost
+        if sum(math.comb(of, k) for k in range(gained, of + 1)) / 2**of < 0.05:
+            chosen, best = (architecture, right.sum()) if right.sum() > best else (chosen, best)
+    return chosen
+
+
+def test_another_architecture_is_chosen_where_it_answers_significantly_more(learner: Learner) -> None:
+    rng, support = np.random.default_rng(0), noisy_support(20)
     architectures = [SPACE.default, *(SPACE.sample(rng) for _ in range(7))]
-    support = noisy_support(shots)
-    expected = {a: brute_force(learner, a, support) for a in architectures}
-    assert len(set(expected.values())) > 2
-    ranked = rank(learner, architectures, support)
-    assert dict(ranked) == pytest.approx(expected, abs=1e-6)
-    accuracies = [accuracy for _, accuracy in ranked if accuracy is not None]
-    assert accuracies == sorted(accuracies, reverse=True)
-    for accuracy in set(accuracies):  # ties keep the order
-        tied = [a for a, found in ranked if found == accuracy]
-        assert tied == [a for a in architectures if a in tied]
+    chosen = set()
+    for first in architectures:
+        order = [first, *(a for a in architectures if a != first)]
+        expected = brute_force_choice(learner, order, support)
+        assert choose(learner, order, support) == expected
+        chosen.add(expected == first)
+    assert choose(learner, [SPACE.default] * 2, support) == SPACE.default
+    assert chosen == {True, False}
 
 
-def test_classes_of_unequal_size_are_ranked_too(learner: Learner) -> None:
+def test_leaving_one_out_has_a_closed_form_for_classes_of_unequal_size(learner: Learner) -> None:
     whole = noisy_support(5)
     support = whole.take(np.array([0, 1, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16]))
-    assert torch.bincount(support.labels).tolist() == [2, 5, 3, 2]
-    ((_, accuracy),) = rank(learner, [SPACE.default], support)
-    assert accuracy == pytest.approx(brute_force(learner, SPACE.default, support))
+    counts = torch.bincount(support.labels)
+    assert counts.tolist() == [2, 5, 3, 2]
+    rng = np.random.default_rng(0)
+    for architecture in [SPACE.default, *(SPACE.sample(rng) for _ in range(7))]:
+        right = _leave_one_out(learner, architecture, support, counts)
+        assert right.tolist() == brute_force(learner, architecture, support).tolist()
 
 
 def test_with_a_single_sample_nothing_can_be_left_out(learner: Learner) -> None:
     support = noisy_support(5).take(np.array([0, 1, 5, 6, 10, 11, 15]))
     architectures = [SPACE.sample(np.random.default_rng(seed)) for seed in range(3)]
-    assert rank(learner, architectures, support) == [(a, None) for a in architectures]
+    assert choose(learner, architectures, support) == architectures[0]
 
 
 def support_loss(learner: Learner, weights: dict[str, Tensor], support: Support) -> float:
