@@ -23,8 +23,9 @@ from metanas.assembly import CONV4, SUPERNET, WorkerRecipe, make_executor, make_
 from metanas.config import RunConfig
 from metanas.cost import cost
 from metanas.executor import Executor
-from metanas.learner import EpisodeData, Precision
+from metanas.learner import Precision
 from metanas.meta import Method
+from metanas.problems import EpisodeData
 from metanas.spaces.space import Features
 from metanas.trainer import MetaTrainer
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from metanas.api import Architecture
 from metanas.config import RunConfig, load_config, read_yaml
 from metanas.errors import MetanasError
@@ -55,11 +57,12 @@ def random_architecture(config: RunConfig) -> Architecture:
     return make_space(config).sample(stream(config.seed, RANDOM))
 
 
-def make_learner(config: RunConfig, network: str = SUPERNET) -> Learner:
-    """A network with freshly drawn weights, a function of the seed."""
+def make_learner(config: RunConfig, network: str = SUPERNET, device: str = "cpu") -> Learner:
+    """A network with freshly drawn weights, a function of the seed, on a PyTorch device."""
     family = make_family(config, network)
-    shared = family.initial_weights(torch_stream(config.seed, "weights", network))
-    meta = Learner.initial_meta(shared, config.inner)
+    fresh = family.initial_weights(torch_stream(config.seed, "weights", network))
+    shared = {name: weight.to(device) for name, weight in fresh.items()}
+    meta = {name: value.to(device) for name, value in Learner.initial_meta(shared, config.inner).items()}
     return Learner(SuperNet(family, shared), meta, config.inner, config.precision)
 
 
@@ -117,10 +120,14 @@ class WorkerRecipe:
             samplers = {FOLDERS: FixedEpisodes(tuple(folder_episodes(self.episodes, self.config.image)))}
         else:
             samplers = make_samplers(self.config, make_pool(self.config, self.data))
-        return Worker({name: make_learner(self.config, name) for name in NETWORKS}, samplers)
+        return Worker({name: make_learner(self.config, name, _device()) for name in NETWORKS}, samplers)
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def make_executor(recipe: WorkerRecipe) -> Executor:
-    """Ray actors, or this process when the configuration asks for no workers."""
+    """Ray actors; this process when the configuration asks for no workers, or when there is a GPU to batch tasks on."""
     workers = recipe.config.workers
-    return RayActors(recipe, workers) if workers else InProcess(recipe)
+    return RayActors(recipe, workers) if workers and _device() == "cpu" else InProcess(recipe)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from metanas.api import Architecture
+from metanas.problems import accuracy
 from metanas.seeding import torch_stream
 from metanas.trainer import MetaTrainer
 from metanas.transfer import Adaptation, Support, choose, fine_tune
@@ -117,7 +118,7 @@ def _support(episode: NamedEpisode) -> Support:
 
 
 def _accuracy(logits: torch.Tensor, episode: NamedEpisode) -> float:
-    return float((logits.argmax(1) == episode.query_labels).float().mean())
+    return float(accuracy(logits, episode.query_labels.to(logits.device)))
 
 
 def _augment(adaptation: Adaptation) -> Any:

@@ -75,9 +75,9 @@ class InProcess:
         return [self._step(network, step) for step in steps]
 
     def _step(self, network: str, step: OuterStep) -> list[tuple[float, float]]:
-        found = [job.run(self._worker) for job in step.jobs]
-        self._worker.update(network, [part for part, _ in found], step.rate)
-        return [score for _, score in found]
+        parts, scores = self._worker.gradients(step.jobs)
+        self._worker.update(network, parts, step.rate)
+        return scores
 
     def run(self, jobs: Sequence[Job[R]]) -> list[R]:
         return [job.run(self._worker) for job in jobs]

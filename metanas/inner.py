@@ -22,7 +22,7 @@ def prototype_head(features: Tensor, labels: Tensor, ways: int, scale: Tensor | 
     a = scale / sqrt(D) keeps their spread comparable between architectures of different width. Takes any number of
     classes; each needs at least one support sample.
     """
-    membership = F.one_hot(labels, ways).to(features.dtype)  # (S, K)
+    membership = (labels[:, None] == torch.arange(ways, device=labels.device)).to(features.dtype)  # (S, K)
     prototypes = membership.T @ features / membership.sum(0)[:, None]  # (K, D)
     sharpness = scale / math.sqrt(features.shape[1])
     return {"head.weight": 2 * sharpness * prototypes, "head.bias": -sharpness * prototypes.square().sum(1)}

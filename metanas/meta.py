@@ -80,7 +80,8 @@ def _reptile(
     fast = inner_loop(problem.support_loss, detached, names, rates, steps, second_order=False)
     with torch.no_grad():
         loss = problem.query_loss(fast)
-    way = {n: (weights[n] - fast[n]).detach() for n in problem.body}
+    # Where the fast weights are those of several tasks, their ways add up.
+    way = {n: (weights[n] - fast[n]).detach().sum_to_size(weights[n].shape) for n in problem.body}
     return MetaGradient(way, {n: torch.zeros_like(p) for n, p in parameters.items()}, float(loss))
 
 

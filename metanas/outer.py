@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metanas.api import Architecture
 from metanas.learner import Learner
+from metanas.meta import MetaGradient
 from metanas.spaces.space import Index
 from metanas.state import State, copy_into, fill, pack
 
@@ -20,10 +21,18 @@ FIRST, SECOND, STEPS = "adam.first.", "adam.second.", "adam.steps."  # prefixes 
 
 @dataclass(frozen=True)
 class Part:
-    """What one task adds to a gradient, under the names of `State`: an architecture's slice of each weight."""
+    """What one task, or several together, add to a gradient: under the names of `State` an architecture's slices."""
 
     architecture: Architecture
     arrays: State
+    tasks: int = 1
+
+    @staticmethod
+    def of(architecture: Architecture, gradient: MetaGradient, tasks: int = 1) -> "Part":
+        """From the sum of the tasks' gradients."""
+        arrays = {"net." + n: g.cpu().numpy() for n, g in gradient.weights.items()}
+        arrays |= {"meta." + n: g.cpu().numpy() for n, g in gradient.parameters.items()}
+        return Part(architecture, arrays, tasks)
 
 
 @dataclass
@@ -48,7 +57,8 @@ class OuterOptimizer:
 
     @torch.no_grad()
     def step(self, parts: Sequence[Part], rate: float) -> None:
-        """One step by the mean of the parts, summed in their order. `rate` is Adam's learning rate."""
+        """One step by the mean over all tasks, summed in the parts' order. `rate` is Adam's learning rate."""
+        tasks = sum(part.tasks for part in parts)
         entries: dict[str, list[tuple[Index, np.ndarray]]] = defaultdict(list)
         for part in parts:
             slices = self.learner.supernet.space.slices(part.architecture)
@@ -61,14 +71,14 @@ class OuterOptimizer:
             moments = self._moments[name]
             moments.steps += 1
             box, total, used = _gather(weight, found)
-            _adam(weight[box], moments.first[box], moments.second[box], total / len(parts), used, moments.steps, rate)
+            _adam(weight[box], moments.first[box], moments.second[box], total / tasks, used, moments.steps, rate)
 
     def state(self) -> State:
         """A copy of weights, meta-parameters and moments."""
         state = {name: array.copy() for name, array in pack(self.learner).items()}
         for name, moments in self._moments.items():
-            state[FIRST + name] = moments.first.numpy().copy()
-            state[SECOND + name] = moments.second.numpy().copy()
+            state[FIRST + name] = moments.first.cpu().numpy().copy()
+            state[SECOND + name] = moments.second.cpu().numpy().copy()
             state[STEPS + name] = np.array(moments.steps)
         return state
 
@@ -91,13 +101,14 @@ def _gather(weight: Tensor, entries: Sequence[tuple[Index, np.ndarray]]) -> tupl
     """The smallest box of `weight` that holds all slices, their sum in it, and where there are any (None: all over)."""
     indices = [index for index, _ in entries]
     box = tuple(slice(min(s.start for s in dims), max(s.stop for s in dims)) for dims in zip(*indices, strict=True))
-    total = torch.zeros_like(weight[box])
+    total = torch.zeros_like(weight[box], device="cpu")
     used = torch.zeros_like(total, dtype=torch.bool)
     for index, array in entries:
         inside = tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(index, box, strict=True))
         total.numpy()[inside] += array
         used[inside] = True
-    return box, total, None if all(index == box for index in indices) else used
+    everywhere = all(index == box for index in indices)
+    return box, total.to(weight.device), None if everywhere else used.to(weight.device)
 
 
 def _adam(

@@ -11,9 +11,9 @@ State = dict[str, np.ndarray]
 
 
 def pack(learner: Learner) -> State:
-    """Weights and meta-parameters, in the learner's own memory."""
-    shared = {"net." + n: w.detach().numpy() for n, w in learner.supernet.shared.items()}
-    return shared | {"meta." + n: w.detach().numpy() for n, w in learner.meta.items()}
+    """Weights and meta-parameters; on a CPU, in the learner's own memory."""
+    shared = {"net." + n: w.detach().cpu().numpy() for n, w in learner.supernet.shared.items()}
+    return shared | {"meta." + n: w.detach().cpu().numpy() for n, w in learner.meta.items()}
 
 
 def fill(learner: Learner, state: State) -> None:

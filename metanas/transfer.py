@@ -85,13 +85,14 @@ def choose(learner: Learner, architectures: Sequence[Architecture], support: Sup
 def _leave_one_out(learner: Learner, architecture: Architecture, support: Support, counts: Tensor) -> Tensor:
     """Which samples (S,) are answered rightly, 1 or 0."""
     features = learner.embed(architecture, support.inputs)  # (S, D)
-    own = F.one_hot(support.labels, support.ways).to(features.dtype)  # (S, K)
+    labels, counts = support.labels.to(features.device), counts.to(features.device)
+    own = F.one_hot(labels, support.ways).to(features.dtype)  # (S, K)
     prototypes = own.T @ features / counts[:, None]  # (K, D)
     distances = torch.cdist(features, prototypes).square()  # (S, K)
     # |z - p'|^2 of the own prototype p' = (n p - z) / (n - 1) is |z - p|^2 (n / (n - 1))^2.
     shrink = (counts / (counts - 1)).square()
     left_out = torch.where(own.bool(), distances * shrink, distances)
-    return (left_out.argmin(1) == support.labels).float()
+    return (left_out.argmin(1) == labels).float()
 
 
 def _significantly_more(a: Tensor, b: Tensor) -> bool:
@@ -118,9 +119,10 @@ def fine_tune(
     optimizer = torch.optim.Adam(
         [{"params": body, "lr": adaptation.body_rate}, {"params": head, "lr": adaptation.head_rate}]
     )
+    labels = support.labels.to(learner.device)
     for _ in range(adaptation.steps):
         inputs = support.inputs if augment is None else augment(support.inputs, generator)
-        loss = F.cross_entropy(learner.support_logits(architecture, leaves, inputs), support.labels)
+        loss = F.cross_entropy(learner.support_logits(architecture, leaves, inputs), labels)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from metanas.api import Architecture, Cost, Evaluation
-from metanas.learner import EpisodeData, Learner
+from metanas.batching import TaskBatches
+from metanas.learner import Learner
 from metanas.outer import OuterOptimizer, Part
+from metanas.problems import EpisodeData
 from metanas.seeding import torch_stream
 from metanas.state import State
 
@@ -40,8 +42,8 @@ class Worker:
     def __init__(self, learners: Mapping[str, Learner], samplers: Mapping[str, Sampler]) -> None:
         self.learners = dict(learners)
         self.samplers = dict(samplers)
-
         self.optimizers = {name: OuterOptimizer(learner) for name, learner in self.learners.items()}
+        self.batches = {name: TaskBatches(learner) for name, learner in self.learners.items()}
 
     def load(self, network: str, state: State) -> None:
         """Copies weights into one network, and into its optimiser what it had learned with them."""
@@ -50,6 +52,15 @@ class Worker:
     def state(self, network: str) -> State:
         """What `load` needs to go on from here."""
         return self.optimizers[network].state()
+
+    def gradients(self, jobs: Sequence["GradientJob"]) -> tuple[list[Part], list[tuple[float, float]]]:
+        """The gradients of one step, and loss and accuracy of every job: on a GPU several tasks at once."""
+        network, drop_path = jobs[0].network, jobs[0].drop_path
+        if self.learners[network].device.type == "cpu" or drop_path:
+            found = [job.run(self) for job in jobs]
+            return [part for part, _ in found], [scores for _, scores in found]
+        episodes = [self.samplers["train"].episode(job.episode) for job in jobs]
+        return self.batches[network].gradients([job.architecture for job in jobs], episodes)
 
     def update(self, network: str, parts: Sequence[Part], rate: float) -> None:
         """An outer step; the same on every worker, so that weights need not travel."""
@@ -72,9 +83,7 @@ class GradientJob:
         found, accuracy = worker.learners[self.network].gradient(
             self.architecture, sampler.episode(self.episode), self.drop_path, generator
         )
-        arrays = {"net." + n: g.numpy() for n, g in found.weights.items()}
-        arrays |= {"meta." + n: g.numpy() for n, g in found.parameters.items()}
-        return Part(self.architecture, arrays), (found.loss, accuracy)
+        return Part.of(self.architecture, found), (found.loss, accuracy)
 
 
 @dataclass(frozen=True)
