@@ -1,9 +1,9 @@
 """Every strategy on tabular benchmarks: what the best architecture by validation scores on the test, by queries spent.
 
 NAS-Bench-201 (three data sets) and TransNAS-Bench-101 micro (seven tasks), whose files lie in --tables DIR,
-METANAS_NASBENCH or ../shared/nasbench. A query is one full training; 12 of 200 epochs count as 0.06. Strategies search on
-the validation score (mean over the benchmark's seeds); test scores are looked up after the search is over. TransNAS has
-one score for both.
+METANAS_NASBENCH or ../shared/nasbench. A query is one full training; 12 of 200 epochs count as 0.06. Strategies search
+on the validation score (mean over the benchmark's seeds); test scores are looked up after the search is over. TransNAS
+has one score for both.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from metanas.api import Architecture
 from metanas.catalogue import make_strategy
 from metanas.errors import MetanasError
 from metanas.seeding import stream
-from metanas.strategies.strategy import fidelity
+from metanas.statistics import mean_interval
+from metanas.strategies.halving import fidelity
 from metanas.tables import nasbench201, transnas
 from metanas.tables.table import LookUp, Table, tables_folder
 
@@ -58,10 +59,10 @@ CONTENDERS = {
     "NSGA-II, macs": Contender({"name": "evolution"}),
     "regularized 20/10": Contender({"name": "regularized", "sample": 10}),
     "regularized 100/25": Contender({"name": "regularized"}, size=100),
-    "reinforce": Contender({"name": "reinforce"}, batch=10),
-    "ppo": Contender({"name": "ppo"}, batch=10),
+    "reinforce": Contender({"name": "reinforce"}, batch=10, seeds=30),
+    "ppo": Contender({"name": "ppo"}, batch=10, seeds=30),
     "guided, process": Contender({"name": "guided"}, batch=5),
-    "guided, forest": Contender({"name": "guided", "model": "forest"}, batch=5, seeds=20),
+    "guided, forest": Contender({"name": "guided", "model": "forest"}, batch=10, seeds=10),
     "halving": race("halving", "random"),
     "hyperband": race("hyperband", "random"),
     "asha": race("asha", "random"),
@@ -114,12 +115,12 @@ class Result:
     seconds: float
 
     def mean(self, queries: int) -> tuple[float, float]:
-        """Mean test score and half of its 95% interval over seeds."""
-        own = self.scores[:, queries - 1]
-        return float(own.mean()), float(1.96 * own.std(ddof=1) / len(own) ** 0.5) if len(own) > 1 else 0.0
+        """Mean test score and half of its 95% interval over seeds (NaN for one seed)."""
+        return mean_interval(self.scores[:, queries - 1])
 
 
 def measure(table: Table, contender: Contender, seeds: int, queries: int) -> Result:
+    """So many searches, seeds from 0."""
     started = time.perf_counter()
     courses = [search(table, contender, seed, queries) for seed in range(seeds)]
     scores = [[table.test(course.best[course.at(q)]) for q in range(1, queries + 1)] for course in courses]
@@ -128,6 +129,7 @@ def measure(table: Table, contender: Contender, seeds: int, queries: int) -> Res
 
 
 def show(name: str, table: Table, results: Mapping[str, Result], queries: Sequence[int]) -> None:
+    """Prints the table of one data set."""
     best = table.tested.max()
     chosen = table.tested[int(table.validation[-1].argmax())]
     digits = 2 if best > 10 else 4
@@ -174,6 +176,7 @@ def tables(folder: Path, names: Sequence[str]) -> Iterator[tuple[str, Table]]:
 
 
 def main() -> None:
+    """All tables, then the JSON object where it was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=Path, help="folder of the benchmarks' files")
     parser.add_argument("--seeds", type=int, help=f"searches of each strategy (default {SEEDS}; fewer where shown)")

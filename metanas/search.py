@@ -21,7 +21,8 @@ from metanas.seeding import stream
 from metanas.spaces.ops import scheduled_drop_path
 from metanas.spaces.space import Space
 from metanas.strategies.archive import Limits
-from metanas.strategies.strategy import Strategy, fidelity
+from metanas.strategies.halving import fidelity
+from metanas.strategies.strategy import Strategy
 from metanas.trainer import MetaTrainer
 from metanas.worker import EvaluationJob
 from predictors.screening import Screen

@@ -7,6 +7,7 @@ lowest rung alone, so that all it compares was measured alike; who climbs is dec
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from heapq import nlargest
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,7 @@ class Race(ABC):
         return tuple(found.values())[: self.size]
 
     def fidelity(self, architecture: Architecture) -> float:
+        """The share of a full measurement to spend on what was asked for last; 1 where nothing is awaited."""
         return self.rungs[self._awaited.get(self.space.canonical(architecture), self.top)]
 
     def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
@@ -119,8 +121,8 @@ class Asha(Race):
 
     def _next(self, rng: np.random.Generator) -> tuple[Architecture, int] | None:
         for rung in range(self.top - 1, -1, -1):
-            standing = ranked(self.standings[rung].values())
-            for candidate in standing[: int(len(standing) / self.eta)]:
+            standing = self.standings[rung].values()
+            for candidate in nlargest(int(len(standing) / self.eta), standing, key=lambda c: c.accuracy):
                 key = self.space.canonical(candidate.architecture)
                 if key not in self._climbed[rung]:
                     self._climbed[rung].add(key)
@@ -202,3 +204,8 @@ class Hyperband(Halving):
 
     def _starts(self) -> Sequence[int]:
         return range(len(self.rungs))
+
+
+def fidelity(strategy: Strategy, architecture: Architecture) -> float:
+    """The share of a full measurement that a strategy wants: all of it, unless it is a race."""
+    return strategy.fidelity(architecture) if isinstance(strategy, Race) else 1.0

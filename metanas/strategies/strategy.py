@@ -1,7 +1,7 @@
 """What every strategy promises."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,7 +13,7 @@ class Strategy(Protocol):
 
     Nothing is expected of the order of calls: several may be asked for before any is told, results may come late, in
     any order or not at all (an evaluation that failed is not told), and results may be told that were never asked for.
-    No network is proposed twice, except at another fidelity (see `Racing`).
+    No network is proposed twice, except at a higher fidelity (see halving.py).
     """
 
     @property
@@ -34,19 +34,3 @@ class Strategy(Protocol):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from `state` as if never interrupted."""
-
-
-@runtime_checkable
-class Racing(Strategy, Protocol):
-    """A strategy that measures many cheaply, and again at more cost those that did well."""
-
-    def fidelity(self, architecture: Architecture) -> float:
-        """The share of a full measurement (of epochs, episodes or data) to spend on what was asked for last.
-
-        In (0, 1]; 1 for an architecture that awaits no result.
-        """
-
-
-def fidelity(strategy: Strategy, architecture: Architecture) -> float:
-    """The share of a full measurement that a strategy wants: all of it, unless it races."""
-    return strategy.fidelity(architecture) if isinstance(strategy, Racing) else 1.0

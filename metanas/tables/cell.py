@@ -42,7 +42,7 @@ class TableCells(Genes):
 
         By three rules: what comes from nothing adds nothing, a skip connection is the identity, and a sum has no order.
         """
-        return self._representatives[self._computes(architecture)]
+        return self._representatives[architecture]
 
     def encode(self, architecture: Architecture) -> np.ndarray:
         """One-hot genes of the canonical form, then how often each sequence of operations leads to the output.
@@ -56,11 +56,10 @@ class TableCells(Genes):
         return ", ".join(edges)
 
     @cached_property
-    def _representatives(self) -> dict[Sum, Architecture]:
-        found: dict[Sum, Architecture] = {}
-        for architecture in product(range(len(self.operations)), repeat=len(EDGES)):
-            found.setdefault(self._computes(architecture), architecture)
-        return found
+    def _representatives(self) -> dict[Architecture, Architecture]:
+        least: dict[Sum, Architecture] = {}
+        every = list(product(range(len(self.operations)), repeat=len(EDGES)))
+        return {architecture: least.setdefault(self._computes(architecture), architecture) for architecture in every}
 
     def _computes(self, architecture: Architecture) -> Sum:
         """The output node."""
