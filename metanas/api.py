@@ -16,6 +16,7 @@ class Cost:
 
     params: int
     macs: int  # multiply-accumulates of one forward pass
+    latency: float | None = None  # seconds of one forward pass on the device in question, None where not measured
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from metanas.config import RunConfig
 from metanas.run import RunFolder
 from metanas.seeding import stream
 from metanas.strategies.evolution import Evolution
-from metanas.training import ArchitectureFeatures
+from metanas.training import ArchitectureFeatures, make_limits
 from predictors.saved import load_predictor
 
 OFFSPRING = 24
@@ -18,10 +18,10 @@ OFFSPRING = 24
 def candidates(run: RunFolder, config: RunConfig) -> tuple[Architecture, ...]:
     """The run's choice, then what the predictor thinks best of the population and of its fresh offspring."""
     space = make_space(config)
-    strategy = Evolution(space, config.search.population)
+    features = ArchitectureFeatures(space, config.image.size)
+    strategy = Evolution(space, config.search.population, limits=make_limits(config, features))
     strategy.tell(run.members)
     fresh = strategy.ask(OFFSPRING, stream(config.seed, "offspring of a new task"))
-    features = ArchitectureFeatures(space, config.image.size)
     known = list(dict.fromkeys([*run.population, *fresh]))
     table = features(known)
     mean, _ = load_predictor(run.path / "predictor.safetensors", space.name, table.shape[1]).predict(table)

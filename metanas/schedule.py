@@ -1,6 +1,7 @@
 """How long a search trains, at which rate, what it draws and measures, and how far it is."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -67,7 +68,9 @@ class SearchSettings:
     shared weights good (after the sandwich rule, Yu et al. 2019); over the generations its share rises. Settling trains
     the choice alone, so that it ends as well trained as if it had been trained alone from the start. `explore` of the
     rest run uniformly random paths, all else members of the population. Paths are dropped with a probability that
-    rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018).
+    rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018). `strategy` holds the name of a
+    strategy and its options, as docs/strategies.md lists them; nothing is proposed that exceeds `limits`, the most of
+    each cost (params, macs).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -83,6 +86,8 @@ class SearchSettings:
     leader_share: float = 0.34
     explore: float = 0.2
     drop_path: float = 0.0
+    strategy: Mapping[str, Any] = field(default_factory=lambda: {"name": "evolution"})
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass

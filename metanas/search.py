@@ -29,6 +29,9 @@ from metanas.schedule import (
 from metanas.seeding import stream
 from metanas.spaces.ops import scheduled_drop_path
 from metanas.spaces.space import Space
+from metanas.strategies.archive import Limits
+from metanas.strategies.halving import fidelity
+from metanas.strategies.strategy import Strategy
 from metanas.trainer import MetaTrainer
 from metanas.worker import EvaluationJob
 from predictors.screening import Screen
@@ -37,18 +40,6 @@ CHUNK = 10
 """Steps between two looks at the clock, and two lines of the log."""
 CHECKPOINT = 200
 """Steps between two checkpoints."""
-
-
-class Strategy(Protocol):
-    """Ask and tell."""
-
-    @property
-    def population(self) -> tuple[Candidate, ...]: ...
-
-    def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]: ...
-
-    def tell(self, candidates: Sequence[Candidate]) -> None:
-        """The generation's measurements, those of the old population among them."""
 
 
 class Listener(Protocol):
@@ -76,16 +67,19 @@ def observations(evaluations: Sequence[Evaluation], anchor: Architecture) -> lis
     Episodes and weights differ between generations; the difference to one architecture that every generation measures
     can be compared. In the order of the generations.
     """
-    found: dict[int, dict[Architecture, list[float]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[int, dict[Architecture, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
     for evaluation in evaluations:
         if evaluation.accuracy is not None:
-            found[evaluation.generation][evaluation.architecture].append(evaluation.accuracy)
-    return [
-        (architecture, float(np.mean(accuracies) - np.mean(measured[anchor])))
-        for _, measured in sorted(found.items())
-        if anchor in measured
-        for architecture, accuracies in measured.items()
-    ]
+            found[evaluation.generation][evaluation.architecture].append((evaluation.episode, evaluation.accuracy))
+    differences = []
+    for _, measured in sorted(found.items()):
+        for architecture, own in measured.items():
+            episodes = {episode for episode, _ in own}
+            common = [accuracy for episode, accuracy in measured.get(anchor, ()) if episode in episodes]
+            if common:
+                difference = np.mean([accuracy for _, accuracy in own]) - np.mean(common)
+                differences.append((architecture, float(difference)))
+    return differences
 
 
 class Search:
@@ -106,11 +100,12 @@ class Search:
         settings: SearchSettings,
         listener: Listener,
         progress: Progress,
+        limits: Limits | None = None,
     ) -> None:
         self.seed, self.space, self.trainer = seed, space, trainer
         self.strategy, self.screen, self.features, self.cost = strategy, screen, features, cost
         self.inner_steps, self.budget, self.settings = inner_steps, budget, settings
-        self.listener, self.progress = listener, progress
+        self.listener, self.progress, self.limits = listener, progress, limits
         self._started = time.monotonic() - progress.seconds
 
     def run(self) -> Outcome:
@@ -236,7 +231,7 @@ class Search:
         )
 
     def _evaluate(self, architectures: Sequence[Architecture], episodes: range, generation: int) -> list[Evaluation]:
-        """Every architecture on the same episodes, into the store."""
+        """Every architecture on the same episodes, into the store; on the first of them where a strategy races."""
         started = time.monotonic()
         jobs = [
             EvaluationJob(
@@ -244,7 +239,7 @@ class Search:
                 a,
                 self.cost(a),
                 "validation",
-                tuple(episodes),
+                tuple(episodes[: self._episodes_of(a, len(episodes))]),
                 self.inner_steps,
                 generation,
                 self.trainer.version,
@@ -255,6 +250,11 @@ class Search:
         self.listener.record(evaluations)
         self.progress.fitness_seconds = (time.monotonic() - started) / max(1, len(evaluations))
         return evaluations
+
+    def _episodes_of(self, architecture: Architecture, count: int) -> int:
+        """All for the default: differences to it are taken on the episodes of each."""
+        share = 1.0 if architecture == self.space.default else fidelity(self.strategy, architecture)
+        return max(1, round(share * count))
 
     def _candidates(self, evaluations: Sequence[Evaluation]) -> list[Candidate]:
         """Mean accuracies of the architectures none of whose evaluations failed."""
@@ -282,7 +282,13 @@ class Search:
         finalists = self._candidates(
             self._evaluate(asked, range(first, first + self.settings.final_episodes), generation)
         )
-        self.progress.finalists = [c.row() for c in sorted(finalists, key=lambda c: (-c.accuracy, c.cost.macs))]
+        ranked_finalists = sorted(finalists, key=lambda c: (not self._within(c), -c.accuracy, c.cost.macs))
+        if not self._within(ranked_finalists[0]):
+            raise MetanasError("no architecture within search.limits could be measured; raise the limits.")
+        self.progress.finalists = [c.row() for c in ranked_finalists]
+
+    def _within(self, candidate: Candidate) -> bool:
+        return self.limits is None or self.limits.met(candidate.architecture)
 
     @property
     def _chosen(self) -> Architecture:

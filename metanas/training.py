@@ -8,6 +8,7 @@ import numpy as np
 
 from metanas.api import Architecture
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
+from metanas.catalogue import make_strategy
 from metanas.config import RunConfig, as_yaml
 from metanas.cost import cost
 from metanas.errors import MetanasError
@@ -17,7 +18,8 @@ from metanas.search import Outcome, Search, observations
 from metanas.spaces.space import Space
 from metanas.state import weights_of
 from metanas.store import Store
-from metanas.strategies.evolution import Evolution
+from metanas.strategies.archive import Limits
+from metanas.strategies.strategy import Strategy
 from metanas.trainer import MetaTrainer
 from predictors.features import architecture_features
 from predictors.saved import save_predictor
@@ -46,18 +48,19 @@ def train(
             f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
             "some under splits.validation."
         )
-    # Both say what is wrong with the configuration before anything is written.
+    # All say what is wrong with the configuration before anything is written.
     make_samplers(config, pool)
     space = make_space(config)
+    features = ArchitectureFeatures(space, config.image.size)
+    limits = make_limits(config, features)
+    strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder = RunFolder(out)
     folder.begin(config, resume)
     if (out / "population.json").exists():
         return folder
     with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:
         trainer = MetaTrainer(SUPERNET, executor)
-        strategy = Evolution(space, config.search.population)
         screen = Screen(config.predictor.floor, config.seed)
-        features = ArchitectureFeatures(space, config.image.size)
         progress = _restore(folder, store, config.budget.choice, space, trainer, strategy, screen, features)
         search = Search(
             seed=config.seed,
@@ -74,6 +77,7 @@ def train(
                 folder, store, lambda p: folder.save_checkpoint(p, trainer.state(), strategy.state()), show
             ),
             progress=progress,
+            limits=limits,
         )
         outcome = search.run()
         if screen.predictor is not None:
@@ -99,13 +103,18 @@ class ArchitectureFeatures:
         )
 
 
+def make_limits(config: RunConfig, features: ArchitectureFeatures) -> Limits | None:
+    """The limits of the configuration, where it has any. Raises MetanasError for a cost that does not exist."""
+    return Limits(features.cost, config.search.limits) if config.search.limits else None
+
+
 def _restore(
     folder: RunFolder,
     store: Store,
     choice: int,
     space: Space,
     trainer: MetaTrainer,
-    strategy: Evolution,
+    strategy: Strategy,
     screen: Screen,
     features: ArchitectureFeatures,
 ) -> Progress:

@@ -153,6 +153,10 @@ class Cells:
         used = {state for node in nodes.values() for state, _ in node.paths}
         return CellGraph(nodes, tuple(sorted(states - used)))
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return self.choices
+
     def _network(self, normal: CellGraph, reduction: CellGraph) -> CellNetwork:
         return CellNetwork(self.channels, self.width, self.stack, self.reductions, normal, reduction)
 

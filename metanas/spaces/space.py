@@ -9,11 +9,11 @@ module on views of the shared weights, and nothing is computed twice or differen
 from collections.abc import Mapping
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from metanas.api import Architecture
+from metanas.spaces.genes import Genotypes
 
 Index = tuple[slice, ...]
 """Where a weight of an architecture lies in the shared weight of the same name; () takes all of it."""
@@ -58,32 +58,8 @@ class Family(Protocol):
         """For every parameter of `build(architecture)`, where it lies in the shared weight of that name."""
 
 
-class Space(Family, Protocol):
+class Space(Family, Genotypes, Protocol):
     """A finite family that can be searched."""
-
-    def size(self) -> int:
-        """The exact number of architectures (of tuples that `check` accepts)."""
-
-    def check(self, architecture: Architecture) -> None:
-        """Raises MetanasError that names the gene when the tuple is no architecture of this space."""
-
-    def sample(self, rng: np.random.Generator) -> Architecture:
-        """One architecture, each with the same probability."""
-
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-        """A copy in which one gene, or the genes that hang together, took another value. Never the same tuple."""
-
-    def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
-        """A child that takes each gene, or the genes that hang together, from one of its parents."""
-
-    def canonical(self, architecture: Architecture) -> Architecture:
-        """The representative of all architectures that compute the same network."""
-
-    def encode(self, architecture: Architecture) -> np.ndarray:
-        """(E,) float features for a predictor: one-hot genes."""
-
-    def describe(self, architecture: Architecture) -> str:
-        """One line a person can read."""
 
     def draw(self, architecture: Architecture) -> str:
         """The network (and its cells) as one self-contained <svg> element."""

@@ -184,6 +184,10 @@ class Stages:
         stages, readout = self._decode(architecture)
         return draw_chain([["input"], *(_stage_lines(*stage) for stage in stages), [readout, "readout"]])
 
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return tuple(map(len, self.choices))
+
     def build(self, architecture: Architecture) -> Features:
         self.check(architecture)
         stages, readout = self._decode(architecture)

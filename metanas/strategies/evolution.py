@@ -1,100 +1,93 @@
-"""Evolution by tournament, crossover and mutation, with survival by non-dominated sorting of accuracy and cost."""
+"""Evolution by tournament, crossover and mutation, with survival by non-dominated sorting of accuracy and costs."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from metanas.api import Architecture, Candidate, Cost
+from metanas.api import Architecture, Candidate
+from metanas.errors import MetanasError
 from metanas.pareto import crowding_distance, non_dominated_sort, select
+from metanas.spaces.genes import Genotypes
+from metanas.strategies.archive import Archive, Limits, check_costs, cost_of, ranked
 
-if TYPE_CHECKING:
-    from metanas.spaces.space import Space
-
-CROSSOVER = 0.5
-"""How often a child has two parents; it is mutated in any case."""
-TRIES = 50
-"""Draws for each asked architecture before a space, or what is left of it, counts as exhausted."""
+Crossover = Literal["uniform", "one-point"]
 
 
 class Evolution:
-    """NSGA-II over accuracy and multiply-accumulates (Deb et al. 2002), ask and tell.
+    """NSGA-II over accuracy and `costs` (Deb et al. 2002); with no costs a genetic algorithm over accuracy alone.
 
-    A network is proposed once: nothing that computes the same as what was proposed or told before is asked for again,
-    and no two members of the population compute the same.
+    A child has the winner of a tournament of `tournament` members as its parent, with probability `crossover_rate` two
+    of them: "uniform" takes each gene, or the genes that hang together, from either, "one-point" the genes before a
+    random place from one and those after it from the other. Every child is mutated in one place. Parents and children
+    compete for `size` places, so the most accurate always survives.
     """
 
-    def __init__(self, space: Space, size: int) -> None:
-        self.space, self.size = space, size
+    def __init__(
+        self,
+        space: Genotypes,
+        size: int,
+        *,
+        costs: Sequence[str] = ("macs",),
+        tournament: int = 2,
+        crossover: Crossover = "uniform",
+        crossover_rate: float = 0.5,
+        limits: Limits | None = None,
+    ) -> None:
+        check_costs("costs", costs)
+        if tournament < 1 or not 0 <= crossover_rate <= 1:
+            raise MetanasError(
+                f"evolution: tournament must be at least 1 and crossover_rate from 0 to 1, but they are {tournament} "
+                f"and {crossover_rate}."
+            )
+        self.space, self.size, self.costs = space, size, tuple(costs)
+        self.tournament, self.crossover, self.crossover_rate = tournament, crossover, crossover_rate
         self.population: tuple[Candidate, ...] = ()
-        self._known: set[Architecture] = set()  # canonical forms of all that was ever proposed or told
+        self.archive = Archive(space, limits)
 
     def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
-        """New architectures: the default and uniform draws at first, then offspring. Fewer when none are left."""
-        asked: list[Architecture] = []
-        for architecture in self._draws(count, rng):
-            if len(asked) == count:
-                break
-            key = self.space.canonical(architecture)
-            if key not in self._known:
-                self._known.add(key)
-                asked.append(architecture)
-        return asked
+        """The default and uniform draws at first, `size` of them, then offspring. Fewer when none are left."""
+        asked = [] if len(self.archive) or not count else self.archive.propose([self.space.default])
+        drawn = max(0, self.size - len(self.archive))
+        if self.population and count - len(asked) > drawn:
+            ranks = self._ranks()
+            asked += self.archive.fresh(count - len(asked) - drawn, lambda: self._child(ranks, rng))
+        # Where every offspring is known already, the rest of the space may not be.
+        return asked + self.archive.sample(count - len(asked), rng)
 
     def tell(self, candidates: Sequence[Candidate]) -> None:
-        """Takes a generation's measurements, those of the old population among them, and keeps the fittest.
-
-        The most accurate always survives.
-        """
+        """Members that are told again compete with their latest measurement."""
+        told = self.archive.tell(candidates)
+        pool = {self.space.canonical(c.architecture): c for c in (*self.population, *told)}
         # Both ends of a front are equally uncrowded; in this order the accurate end comes before the cheap one.
-        ranked = sorted(candidates, key=lambda c: (-c.accuracy, c.cost.macs, c.architecture))
-        different = {self.space.canonical(c.architecture): c for c in reversed(ranked)}
-        self._known |= different.keys()
-        ranked = [c for c in ranked if different[self.space.canonical(c.architecture)] is c]
-        self.population = tuple(ranked[i] for i in select(_objectives(ranked), self.size))
+        order = ranked(pool.values())
+        self.population = tuple(order[i] for i in select(self._objectives(order), self.size))
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs, as JSON can hold it."""
-        return {
-            "population": [[list(c.architecture), c.accuracy, c.cost.params, c.cost.macs] for c in self.population],
-            "known": sorted(list(key) for key in self._known),
-        }
+        return {"archive": self.archive.state(), "population": [list(c.architecture) for c in self.population]}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continues from `state`."""
-        self.population = tuple(
-            Candidate(tuple(architecture), accuracy, Cost(params, macs))
-            for architecture, accuracy, params, macs in state["population"]
-        )
-        self._known = {tuple(key) for key in state["known"]}
-
-    def _draws(self, count: int, rng: np.random.Generator) -> Iterator[Architecture]:
-        if self.population:
-            ranks = self._ranks()
-            for _ in range(TRIES * count):
-                yield self._child(ranks, rng)
-        else:
-            yield self.space.default
-        # Where every offspring is known already, the rest of the space may not be.
-        for _ in range(TRIES * count):
-            yield self.space.sample(rng)
+        self.archive.restore(state["archive"])
+        self.population = tuple(self.archive[tuple(architecture)] for architecture in state["population"])
 
     def _child(self, ranks: np.ndarray, rng: np.random.Generator) -> Architecture:
         parent = self._winner(ranks, rng)
-        if rng.random() < CROSSOVER:
-            parent = self.space.crossover(parent, self._winner(ranks, rng), rng)
+        if rng.random() < self.crossover_rate:
+            other = self._winner(ranks, rng)
+            if self.crossover == "uniform":
+                parent = self.space.crossover(parent, other, rng)
+            else:
+                parent = one_point(parent, other, rng)
         return self.space.mutate(parent, rng)
 
     def _winner(self, ranks: np.ndarray, rng: np.random.Generator) -> Architecture:
-        """A binary tournament (section III-C of Deb et al.)."""
-        a, b = rng.integers(len(ranks), size=2)
-        return self.population[int(a if ranks[a] <= ranks[b] else b)].architecture
+        """The fittest of some members drawn with replacement (section III-C of Deb et al.)."""
+        drawn = rng.integers(len(ranks), size=self.tournament)
+        return self.population[int(drawn[np.argmin(ranks[drawn])])].architecture
 
     def _ranks(self) -> np.ndarray:
         """The position of every member in the order of front and crowding."""
-        objectives = _objectives(self.population)
+        objectives = self._objectives(self.population)
         order = [
             front[i]
             for front in non_dominated_sort(objectives)
@@ -102,6 +95,12 @@ class Evolution:
         ]
         return np.argsort(order)
 
+    def _objectives(self, candidates: Sequence[Candidate]) -> np.ndarray:
+        """(n, 1 + costs), all to be maximised."""
+        return np.array([[c.accuracy, *(-cost_of(c.cost, name) for name in self.costs)] for c in candidates])
 
-def _objectives(candidates: Sequence[Candidate]) -> np.ndarray:
-    return np.array([[c.accuracy, -float(c.cost.macs)] for c in candidates])
+
+def one_point(a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
+    """The genes of `a` before a random place, those of `b` from there on; both give one at least."""
+    place = int(rng.integers(1, len(a))) if len(a) > 1 else 0
+    return (*a[:place], *b[place:])

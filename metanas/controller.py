@@ -1,0 +1,234 @@
+"""Reinforcement learning: an RNN controller that writes an architecture gene by gene (Zoph et al. 2018, NASNet).
+
+In the cell space the genes are those predictions: for each block two hidden states, two operations and the combination.
+The controller learns by REINFORCE (Williams 1992; a baseline and an entropy bonus as in ENAS, Pham et al. 2018) or by
+PPO (Schulman et al. 2017), which NASNet used.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metanas.api import Architecture, Candidate
+from metanas.errors import MetanasError
+from metanas.spaces.genes import Genotypes
+from metanas.strategies.archive import Archive, Limits
+
+HIDDEN = 32
+SPREAD = 0.1
+"""Weights start uniform within plus and minus this, so that the first architectures are nearly uniform."""
+MEMORY = 0.9
+"""Share of the baseline that a batch leaves in place."""
+
+
+class Controller(nn.Module):
+    """An LSTM that sees the last gene and predicts the next; every gene has its own values and its own softmax."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        super().__init__()
+        self.counts = tuple(counts)
+        total = sum(counts)
+        self.embedding = nn.Embedding(total + 1, HIDDEN)  # the last one begins
+        self.cell = nn.LSTMCell(HIDDEN, HIDDEN)
+        self.head = nn.Linear(HIDDEN, total)
+        self.offsets = [sum(counts[:gene]) for gene in range(len(counts))]
+
+    def start(self, generator: torch.Generator) -> None:
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -SPREAD, SPREAD, generator=generator)
+
+    def forward(self, genes: Tensor) -> tuple[Tensor, Tensor]:
+        """Of genes (B, G) the log probability and the entropy of what was chosen from, both summed over genes, (B,)."""
+        log_probability = entropy = torch.zeros(len(genes))
+        last, state = self._begin(len(genes))
+        for gene in range(len(self.counts)):
+            logs, state = self._step(gene, last, state)
+            log_probability = log_probability + logs.gather(1, genes[:, gene, None])[:, 0]
+            entropy = entropy - (logs.exp() * logs).sum(1)
+            last = genes[:, gene] + self.offsets[gene]
+        return log_probability, entropy
+
+    @torch.no_grad()
+    def sample(self, count: int, rng: np.random.Generator) -> list[Architecture]:
+        """Architectures drawn gene by gene."""
+        chosen = []
+        last, state = self._begin(count)
+        for gene, values in enumerate(self.counts):
+            logs, state = self._step(gene, last, state)
+            below = logs.exp().double().cumsum(1).numpy() < rng.random((count, 1))
+            value = torch.from_numpy(below.sum(1).clip(max=values - 1))
+            chosen.append(value)
+            last = value + self.offsets[gene]
+        return [tuple(genes) for genes in torch.stack(chosen, 1).tolist()]
+
+    def _begin(self, count: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        zeros = torch.zeros(count, HIDDEN)
+        return torch.full((count,), sum(self.counts)), (zeros, zeros)
+
+    def _step(self, gene: int, last: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Log probabilities (B, values of the gene)."""
+        state = self.cell(self.embedding(last), state)
+        rows = slice(self.offsets[gene], self.offsets[gene] + self.counts[gene])
+        logits = nn.functional.linear(state[0], self.head.weight[rows], self.head.bias[rows])
+        return logits.log_softmax(1), state
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the controller wrote, how probable it was then, and what came of it."""
+
+    architecture: Architecture
+    log_probability: float
+    accuracy: float
+
+
+class Controlled(ABC):
+    """Ask and tell around a controller. How a batch of lessons improves it is left to the final classes.
+
+    A network that the controller writes again is not measured again: it is a lesson at once, with its latest
+    measurement. Advantages are accuracies less a moving baseline, in units of the deviation of all accuracies so far,
+    so that the settings suit any scale. Where the controller writes nothing new any more, uniform draws fill in.
+    """
+
+    epochs = 1
+    """Steps on each batch."""
+
+    def __init__(
+        self,
+        space: Genotypes,
+        size: int,
+        *,
+        rate: float = 0.01,
+        batch: int = 10,
+        entropy: float = 0.02,
+        limits: Limits | None = None,
+    ) -> None:
+        """`rate` is Adam's learning rate, `batch` the lessons of a step, `entropy` the weight of the entropy bonus."""
+        if rate <= 0 or batch < 1 or entropy < 0:
+            raise MetanasError(
+                f"controller: rate must be above 0, batch at least 1 and entropy at least 0, but they are {rate}, "
+                f"{batch} and {entropy}."
+            )
+        self.space, self.size, self.batch, self.entropy = space, size, batch, entropy
+        self.archive = Archive(space, limits)
+        self.controller = Controller(space.counts)
+        self.optimiser = torch.optim.Adam(self.controller.parameters(), lr=rate)
+        self._started = False
+        self._baseline: float | None = None
+        self._lessons: list[Lesson] = []
+        self._written: dict[Architecture, float] = {}  # awaiting results: their log probabilities
+
+    @property
+    def population(self) -> tuple[Candidate, ...]:
+        """The `size` most accurate."""
+        return self.archive.best(self.size)
+
+    def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
+        if not self._started:
+            self.controller.start(torch.Generator().manual_seed(int(rng.integers(2**63 - 1))))
+            self._started = True
+        drafts: list[tuple[Architecture, float]] = []
+
+        def draw() -> Architecture:
+            if not drafts:
+                drafts.extend(self._drafts(max(count, self.batch), rng))
+            architecture, log_probability = drafts.pop()
+            key = self.space.canonical(architecture)
+            if key in self.archive.measured:
+                accuracy = self.archive.measured[key].accuracy
+                self._lessons.append(Lesson(architecture, log_probability, accuracy))
+            elif architecture not in self.archive:
+                self._written[architecture] = log_probability
+            return architecture
+
+        asked = self.archive.fresh(count, draw)
+        self._written = {a: p for a, p in self._written.items() if a in self.archive}  # the rest is beyond the limits
+        return asked + self.archive.sample(count - len(asked), rng)
+
+    def tell(self, candidates: Sequence[Candidate]) -> None:
+        for candidate in self.archive.tell(candidates):
+            log_probability = self._written.pop(candidate.architecture, None)
+            if log_probability is not None:
+                self._lessons.append(Lesson(candidate.architecture, log_probability, candidate.accuracy))
+        while len(self._lessons) >= self.batch:
+            self._learn(self._lessons[: self.batch])
+            del self._lessons[: self.batch]
+
+    def state(self) -> dict[str, Any]:
+        moments = [
+            {name: value.flatten().tolist() for name, value in moment.items()}
+            for moment in self.optimiser.state_dict()["state"].values()
+        ]
+        return {
+            "archive": self.archive.state(),
+            "weights": [weight.flatten().tolist() for weight in self.controller.parameters()],
+            "moments": moments,
+            "started": self._started,
+            "baseline": self._baseline,
+            "lessons": [[list(x.architecture), x.log_probability, x.accuracy] for x in self._lessons],
+            "written": [[list(architecture), p] for architecture, p in self._written.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.archive.restore(state["archive"])
+        weights = list(self.controller.parameters())
+        with torch.no_grad():
+            for weight, values in zip(weights, state["weights"], strict=True):
+                weight.copy_(torch.tensor(values).reshape(weight.shape))
+        for weight, moment in zip(weights, state["moments"], strict=False):  # there are none before the first step
+            shaped = {name: torch.tensor(values) for name, values in moment.items()}
+            self.optimiser.state[weight] = {
+                name: value.reshape(()) if name == "step" else value.reshape(weight.shape)
+                for name, value in shaped.items()
+            }
+        self._started, self._baseline = state["started"], state["baseline"]
+        self._lessons = [Lesson(tuple(genes), p, accuracy) for genes, p, accuracy in state["lessons"]]
+        self._written = {tuple(genes): p for genes, p in state["written"]}
+
+    def _drafts(self, count: int, rng: np.random.Generator) -> list[tuple[Architecture, float]]:
+        architectures = self.controller.sample(count, rng)
+        with torch.no_grad():
+            log_probabilities, _ = self.controller(torch.tensor(architectures))
+        return list(zip(architectures, log_probabilities.tolist(), strict=True))
+
+    def _learn(self, lessons: Sequence[Lesson]) -> None:
+        accuracies = np.array([lesson.accuracy for lesson in lessons])
+        mean = float(accuracies.mean())
+        self._baseline = mean if self._baseline is None else MEMORY * self._baseline + (1 - MEMORY) * mean
+        deviation = float(np.std([c.accuracy for c in self.archive.measured.values()]))
+        advantages = torch.tensor((accuracies - self._baseline) / max(deviation, 1e-12), dtype=torch.float32)
+        genes = torch.tensor([lesson.architecture for lesson in lessons])
+        old = torch.tensor([lesson.log_probability for lesson in lessons])
+        for _ in range(self.epochs):
+            log_probability, entropy = self.controller(genes)
+            gain = self._gain(advantages, log_probability, old) + self.entropy * entropy
+            self.optimiser.zero_grad()
+            (-gain.mean()).backward()
+            self.optimiser.step()
+
+    @abstractmethod
+    def _gain(self, advantages: Tensor, log_probability: Tensor, old: Tensor) -> Tensor:
+        """What a step raises, of every lesson (B,), given its log probability now and when it was written."""
+
+
+class Reinforce(Controlled):
+    """The policy gradient with a baseline."""
+
+    def _gain(self, advantages: Tensor, log_probability: Tensor, old: Tensor) -> Tensor:
+        return advantages * log_probability
+
+
+class Ppo(Controlled):
+    """Proximal policy optimisation: several steps on a batch, each kept near the policy that wrote it (equation 7)."""
+
+    epochs = 4
+    CLIP = 0.2
+
+    def _gain(self, advantages: Tensor, log_probability: Tensor, old: Tensor) -> Tensor:
+        ratio = (log_probability - old).exp()
+        return torch.minimum(ratio * advantages, ratio.clamp(1 - self.CLIP, 1 + self.CLIP) * advantages)

@@ -1,0 +1,162 @@
+"""What every strategy remembers: all that was proposed, and the latest measurement of each network."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from metanas.api import Architecture, Candidate, Cost
+from metanas.errors import MetanasError
+from metanas.spaces.genes import Genotypes
+
+TRIES = 50
+"""Draws for each asked architecture before a space, or what is left of it, counts as exhausted."""
+BEYOND = 2000
+"""Draws in a row beyond the limits before they count as impossible to meet."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Costs that no proposed architecture may exceed: `most` maps fields of `Cost` to the largest value allowed."""
+
+    cost: Callable[[Architecture], Cost]
+    most: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        check_costs("limits", tuple(self.most))
+
+    def met(self, architecture: Architecture) -> bool:
+        cost = self.cost(architecture)
+        return all(cost_of(cost, name) <= most for name, most in self.most.items())
+
+
+def check_costs(key: str, names: Sequence[str]) -> None:
+    """Raises MetanasError when a name is none of the costs."""
+    known = [field.name for field in fields(Cost)]
+    for name in names:
+        if name not in known:
+            raise MetanasError(f"{key}: '{name}' is no cost of an architecture; name some of {', '.join(known)}.")
+
+
+def cost_of(cost: Cost, name: str) -> float:
+    """One cost by name. Raises MetanasError when it was not measured."""
+    value = getattr(cost, name)
+    if value is None:
+        raise MetanasError(f"the cost '{name}' is to be searched by, but is not measured here; leave it out.")
+    return float(value)
+
+
+class Archive:
+    """The memory of a strategy over `space`, by the canonical forms of architectures.
+
+    `measured` holds the latest measurement of every network within the limits, in the order of the first ones.
+    """
+
+    def __init__(self, space: Genotypes, limits: Limits | None = None) -> None:
+        self.space, self.limits = space, limits
+        self.measured: dict[Architecture, Candidate] = {}
+        self._known: set[Architecture] = set()  # all that was ever proposed or told
+
+    def __getitem__(self, architecture: Architecture) -> Candidate:
+        return self.measured[self.space.canonical(architecture)]
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        """Whether it was proposed or told."""
+        return self.space.canonical(architecture) in self._known
+
+    def __len__(self) -> int:
+        """How many networks were proposed or told."""
+        return len(self._known)
+
+    def fresh(self, count: int, draw: Callable[[], Architecture]) -> list[Architecture]:
+        """Up to `count` draws that are new and within the limits, which count as proposed from now on."""
+        asked: list[Architecture] = []
+        known = beyond = 0
+        while len(asked) < count and known < TRIES * count and beyond < BEYOND:
+            architecture = draw()
+            if architecture in self:
+                known += 1
+            elif self.limits is not None and not self.limits.met(architecture):
+                beyond += 1
+            else:
+                beyond = 0
+                asked += self.propose([architecture])
+        return asked
+
+    def sample(self, count: int, rng: np.random.Generator) -> list[Architecture]:
+        """Up to `count` new architectures, uniform draws. Raises MetanasError when none meets the limits."""
+        asked = self.fresh(count, lambda: self.space.sample(rng))
+        if count and not asked and not self.measured:
+            self.check_limits(rng)
+        return asked
+
+    def propose(self, architectures: Sequence[Architecture]) -> list[Architecture]:
+        """Those that are new and within the limits; they count as proposed from now on."""
+        asked = []
+        for architecture in architectures:
+            if architecture not in self and (self.limits is None or self.limits.met(architecture)):
+                self._known.add(self.space.canonical(architecture))
+                asked.append(architecture)
+        return asked
+
+    def tell(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Records measurements and gives back those that count: of one network the most accurate, within the limits."""
+        told: dict[Architecture, Candidate] = {}
+        for candidate in candidates:
+            key = self.space.canonical(candidate.architecture)
+            if np.isnan(candidate.accuracy):
+                raise ValueError(f"the accuracy of {candidate.architecture} must be a number; a failure is not told")
+            if key not in told or candidate.accuracy > told[key].accuracy:
+                told[key] = candidate
+        self._known |= told.keys()
+        within = {k: c for k, c in told.items() if self.limits is None or self.limits.met(c.architecture)}
+        self.measured |= within
+        return list(within.values())
+
+    def best(self, size: int) -> tuple[Candidate, ...]:
+        """The most accurate, the cheaper of equals first."""
+        return tuple(ranked(self.measured.values())[:size])
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, as JSON can hold it."""
+        return {
+            "measured": [to_row(candidate) for candidate in self.measured.values()],
+            "known": sorted(list(key) for key in self._known),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continues from `state`."""
+        candidates = [from_row(*row) for row in state["measured"]]
+        self.measured = {self.space.canonical(c.architecture): c for c in candidates}
+        self._known = {tuple(key) for key in state["known"]}
+
+    def check_limits(self, rng: np.random.Generator) -> None:
+        """Raises MetanasError when none of many uniform draws is within the limits."""
+        if self.limits is None:
+            return
+        drawn = [self.space.sample(rng) for _ in range(BEYOND)]
+        if not any(map(self.limits.met, drawn)):
+            costs = [self.limits.cost(architecture) for architecture in drawn]
+            least = ", ".join(f"{name} {min(cost_of(c, name) for c in costs):g}" for name in self.limits.most)
+            limits = ", ".join(f"{name} {most:g}" for name, most in self.limits.most.items())
+            raise MetanasError(
+                f"limits: none of {BEYOND:,} architectures drawn from the space '{self.space.name}' stays within "
+                f"{limits}; the least that was drawn is {least}: raise the limits."
+            )
+
+
+def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The most accurate first, and of equals the cheapest."""
+    return sorted(candidates, key=lambda c: (-c.accuracy, c.cost.macs, c.architecture))
+
+
+def to_row(candidate: Candidate) -> list[Any]:
+    """A measurement as JSON can hold it; `from_row` takes the items of the list."""
+    cost = candidate.cost
+    return [list(candidate.architecture), candidate.accuracy, cost.params, cost.macs, cost.latency]
+
+
+def from_row(architecture: list[int], accuracy: float, *cost: Any) -> Candidate:
+    """The measurement of a `to_row`."""
+    return Candidate(tuple(architecture), accuracy, Cost(*cost))

@@ -1,0 +1,108 @@
+"""Predictor-guided search: a model of all that was measured picks what to measure next.
+
+Bayesian optimisation over architectures after BANANAS (White et al. 2021, sections 3 and 4): candidates are mutations
+of the best measured so far (local candidates) and uniform draws; an acquisition function over the model's mean and
+spread ranks them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, Self
+
+import numpy as np
+from scipy.stats import norm, rankdata
+
+from metanas.api import Architecture, Candidate
+from metanas.errors import MetanasError
+from metanas.spaces.genes import Genotypes
+from metanas.strategies.archive import Archive, Limits
+
+Acquisition = Literal["ei", "ucb"]
+PARENTS = 10
+"""The most accurate, whose mutations are candidates (BANANAS mutates the best 10)."""
+
+
+class Model(Protocol):
+    """What predicts a result, with its uncertainty, from the encoding of an architecture."""
+
+    def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
+        """Learns from features (n, d) and targets (n,), n at least 1, and forgets what it learned before."""
+
+    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation, (n,) each."""
+
+
+class Guided:
+    """Asks a model, fitted to all that was measured, about many candidates, and proposes the most promising.
+
+    The first `initial` architectures are uniform draws. Then `pool` candidates are bred for every ask, two thirds from
+    the best, and ranked by "ei" (expected improvement on the best that the model expects of what was measured, Jones
+    et al. 1998) or "ucb" (mean plus `optimism` spreads). The model learns normal scores of the ranks of accuracies, so
+    that a few bad networks do not take up its whole scale.
+    """
+
+    def __init__(
+        self,
+        space: Genotypes,
+        size: int,
+        *,
+        model: Callable[[], Model],
+        initial: int = 10,
+        pool: int = 300,
+        acquisition: Acquisition = "ei",
+        optimism: float = 1.0,
+        limits: Limits | None = None,
+    ) -> None:
+        if initial < 1 or pool < 1:
+            raise MetanasError(f"guided: initial and pool must be at least 1, but are {initial} and {pool}.")
+        self.space, self.size, self.model = space, size, model
+        self.initial, self.pool, self.acquisition, self.optimism = initial, pool, acquisition, optimism
+        self.archive = Archive(space, limits)
+
+    @property
+    def population(self) -> tuple[Candidate, ...]:
+        """The `size` most accurate."""
+        return self.archive.best(self.size)
+
+    def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
+        asked = self.archive.sample(min(count, max(0, self.initial - len(self.archive))), rng)
+        if len(asked) < count and self.archive.measured:
+            candidates = self._candidates(rng)
+            for index in np.argsort(-self._promise(candidates), kind="stable") if candidates else ():
+                if len(asked) == count:
+                    break
+                asked += self.archive.propose([candidates[index]])
+        return asked + self.archive.sample(count - len(asked), rng)
+
+    def tell(self, candidates: Sequence[Candidate]) -> None:
+        self.archive.tell(candidates)
+
+    def state(self) -> dict[str, Any]:
+        return self.archive.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.archive.restore(state)
+
+    def _candidates(self, rng: np.random.Generator) -> list[Architecture]:
+        """New architectures, one a network."""
+        best = [member.architecture for member in self.archive.best(PARENTS)]
+        local = (self.space.mutate(best[i], rng) for i in rng.integers(len(best), size=2 * self.pool // 3))
+        uniform = (self.space.sample(rng) for _ in range(self.pool - 2 * self.pool // 3))
+        found = {self.space.canonical(a): a for a in (*local, *uniform) if a not in self.archive}
+        return list(found.values())
+
+    def _promise(self, candidates: Sequence[Architecture]) -> np.ndarray:
+        """The acquisition function, (n,)."""
+        seen = self._encode([member.architecture for member in self.archive.measured.values()])
+        accuracies = [member.accuracy for member in self.archive.measured.values()]
+        targets = norm.ppf((rankdata(accuracies) - 0.5) / len(accuracies))
+        model = self.model().fit(seen, targets)
+        mean, spread = model.predict(self._encode(candidates))
+        if self.acquisition == "ucb":
+            return mean + self.optimism * spread
+        incumbent = model.predict(seen)[0].max()
+        spread = np.maximum(spread, 1e-9)
+        gain = (mean - incumbent) / spread
+        return np.asarray(spread * (gain * norm.cdf(gain) + norm.pdf(gain)))
+
+    def _encode(self, architectures: Sequence[Architecture]) -> np.ndarray:
+        return np.stack([self.space.encode(self.space.canonical(a)) for a in architectures])
