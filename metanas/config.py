@@ -22,7 +22,7 @@ class _Section(BaseModel):
 class SpaceConfig(_Section):
     """The search space by name, and the arguments of its class."""
 
-    name: Literal["stages", "cells"] = "stages"
+    name: Literal["stages", "cells", "mobile"] = "stages"
     options: dict[str, Any] = {}
 
 
