@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from metanas.api import Architecture
+from metanas.samples import Samples
 from metanas.seeding import torch_stream
 from metanas.trainer import MetaTrainer
-from metanas.transfer import Adaptation, Support, fine_tune, rank
+from metanas.transfer import Adaptation, fine_tune, rank
 from metanas.worker import NamedEpisode, Worker
 from tasks.augment import augmentation
 
@@ -83,7 +84,7 @@ class ScratchJob:
         return Score(_accuracy(logits, episode), self.architecture)
 
 
-def train_alone(
+def meta_train_alone(
     network: str,
     architecture: Architecture,
     trainer: MetaTrainer,
@@ -114,8 +115,8 @@ def train_alone(
             )
 
 
-def _support(episode: NamedEpisode) -> Support:
-    return Support(episode.support_inputs, episode.support_labels, episode.ways)
+def _support(episode: NamedEpisode) -> Samples:
+    return Samples(episode.support_inputs, episode.support_labels, episode.ways)
 
 
 def _accuracy(logits: torch.Tensor, episode: NamedEpisode) -> float:

@@ -20,13 +20,14 @@ from metanas.errors import MetanasError
 from metanas.inner import HEAD, Weights, apply_head
 from metanas.learner import Learner
 from metanas.run import RunFolder, write_text
+from metanas.samples import Samples, samples_of
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.norm import record_statistics
 from metanas.spaces.space import Features
 from metanas.state import fill
 from metanas.statistics import wilson
 from metanas.supernet import SuperNet
-from metanas.transfer import Adaptation, Support, fine_tune, folds, rank
+from metanas.transfer import Adaptation, fine_tune, folds, rank
 from tasks.augment import augmentation
 from tasks.cache import open_image, to_form
 from tasks.episodes import as_tensor
@@ -133,7 +134,7 @@ def predict(model: Model, files: Sequence[Path]) -> list[dict[str, Any]]:
     return answers
 
 
-def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Support]:
+def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Samples]:
     if not folder.is_dir():
         raise MetanasError(f"there is no folder '{folder}'; give one that holds a folder of images for every class.")
     tasks = load_folder(name=folder.name, form=config.image, where=Where(Path()), path=folder.absolute())
@@ -142,12 +143,11 @@ def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Sup
     task = tasks[0]
     if len(task.classes) < 2:
         raise MetanasError(f"'{folder}' holds one class, '{task.classes[0]}'; add a folder of a second class.")
-    inputs = as_tensor(task.read(np.arange(len(task))))
-    return task.classes, Support(inputs, torch.from_numpy(task.labels.astype(np.int64)), len(task.classes))
+    return task.classes, samples_of(task)
 
 
 def _fine_tuned(
-    learner: Learner, architecture: Architecture, supports: Sequence[Support], adaptation: Adaptation, seed: int
+    learner: Learner, architecture: Architecture, supports: Sequence[Samples], adaptation: Adaptation, seed: int
 ) -> list[Weights]:
     """Weights adapted to each support set. A thread each: their batches are too small for more than one core."""
     augment = augmentation(adaptation.augment) if adaptation.augment else None
@@ -169,7 +169,7 @@ def _fine_tuned(
 def _expected(
     learner: Learner,
     architecture: Architecture,
-    support: Support,
+    support: Samples,
     held_out: Sequence[np.ndarray],
     tuned: Sequence[Weights],
 ) -> Expected:
@@ -186,7 +186,7 @@ def _expected(
     return Expected(right / count, low, high, count)
 
 
-def _without(support: Support, rows: np.ndarray) -> Support:
+def _without(support: Samples, rows: np.ndarray) -> Samples:
     return support.take(np.setdiff1d(np.arange(len(support.labels)), rows))
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from metanas.api import Architecture
 from metanas.inner import Weights
 from metanas.learner import Learner
+from metanas.samples import Samples
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -34,19 +35,6 @@ class Adaptation:
     folds: int = 5
 
 
-@dataclass(frozen=True)
-class Support:
-    """The labelled samples of a new task: inputs (S, C, H, W) in [0, 1], labels (S,) below `ways`."""
-
-    inputs: Tensor
-    labels: Tensor
-    ways: int
-
-    def take(self, rows: np.ndarray) -> "Support":
-        index = torch.from_numpy(rows)
-        return Support(self.inputs[index], self.labels[index], self.ways)
-
-
 def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Stratified folds of the sample positions: `count`, or as many as the smallest class has samples.
 
@@ -64,7 +52,7 @@ def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.n
 
 
 def rank(
-    learner: Learner, architectures: Sequence[Architecture], support: Support
+    learner: Learner, architectures: Sequence[Architecture], support: Samples
 ) -> list[tuple[Architecture, float | None]]:
     """Architectures with the leave-one-out accuracy of their nearest prototypes, best first; ties keep the order.
 
@@ -79,7 +67,7 @@ def rank(
     return [(architectures[i], accuracies[i]) for i in order]
 
 
-def _leave_one_out(learner: Learner, architecture: Architecture, support: Support, counts: Tensor) -> float:
+def _leave_one_out(learner: Learner, architecture: Architecture, support: Samples, counts: Tensor) -> float:
     features = learner.embed(architecture, support.inputs)  # (S, D)
     own = F.one_hot(support.labels, support.ways).to(features.dtype)  # (S, K)
     prototypes = own.T @ features / counts[:, None]  # (K, D)
@@ -93,7 +81,7 @@ def _leave_one_out(learner: Learner, architecture: Architecture, support: Suppor
 def fine_tune(
     learner: Learner,
     architecture: Architecture,
-    support: Support,
+    support: Samples,
     adaptation: Adaptation,
     augment: Augment | None,
     generator: torch.Generator,

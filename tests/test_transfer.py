@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from metanas.inner import HEAD
 from metanas.learner import Inner, Learner
+from metanas.samples import Samples
 from metanas.seeding import torch_stream
 from metanas.spaces.stages import Stages
 from metanas.supernet import SuperNet
-from metanas.transfer import Adaptation, Support, fine_tune, folds, rank
+from metanas.transfer import Adaptation, fine_tune, folds, rank
 from tests.reference import nearest_prototype, small_episode
 
 SPACE = Stages(size=8, widths=((4, 8), (4, 8)))
@@ -30,11 +31,11 @@ def learner() -> Learner:
     return Learner(SuperNet(SPACE, shared), Learner.initial_meta(shared, inner), inner)
 
 
-def noisy_support(shots: int, ways: int = 4, seed: int = 0) -> Support:
+def noisy_support(shots: int, ways: int = 4, seed: int = 0) -> Samples:
     """Classes that overlap, so that leaving one out goes wrong now and then."""
     episode = small_episode(seed, ways=ways, shots=shots)
     noise = torch.rand(episode.support_inputs.shape, generator=torch.Generator().manual_seed(seed + 1))
-    return Support((episode.support_inputs + 3 * noise) / 4, episode.support_labels, ways)
+    return Samples((episode.support_inputs + 3 * noise) / 4, episode.support_labels, ways)
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=2, max_size=6), asked=st.integers(2, 8), seed=st.integers(0, 1000))
@@ -53,7 +54,7 @@ def test_folds_are_stratified(counts: list[int], asked: int, seed: int) -> None:
         assert max(sizes) < count  # a class never lies in one fold alone
 
 
-def brute_force(learner: Learner, architecture: tuple[int, ...], support: Support) -> float:
+def brute_force(learner: Learner, architecture: tuple[int, ...], support: Samples) -> float:
     """Leave one out by leaving one out; the statistics of normalisation stay those of the whole support set."""
     network = learner.supernet.extract(architecture)
     with torch.no_grad():
@@ -96,7 +97,7 @@ def test_with_a_single_sample_nothing_can_be_left_out(learner: Learner) -> None:
     assert rank(learner, architectures, support) == [(a, None) for a in architectures]
 
 
-def support_loss(learner: Learner, weights: dict[str, Tensor], support: Support) -> float:
+def support_loss(learner: Learner, weights: dict[str, Tensor], support: Samples) -> float:
     with torch.no_grad():
         logits = learner.support_logits(SPACE.default, weights, support.inputs)
     return float(F.cross_entropy(logits, support.labels))
