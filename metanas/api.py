@@ -16,6 +16,7 @@ class Cost:
 
     params: int
     macs: int  # multiply-accumulates of one forward pass
+    latency: float | None = None  # seconds of one forward pass on the device in question, None where not measured
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Evaluation:
     macs: int
     seconds: float
     status: Status
-    accuracy: float | None = None  # fraction of the query set, None when failed
+    accuracy: float | None = None  # fraction of the query set (or a score), None when failed
     loss: float | None = None
     error: str | None = None
 
