@@ -80,7 +80,10 @@ def observations(evaluations: Sequence[Evaluation], anchor: Architecture) -> lis
 
 
 class Search:
-    """One run of the loop; `run` continues from `progress`."""
+    """One run of the loop; `run` continues from `progress`.
+
+    `objective` puts something else in place of the accuracies that are maximised.
+    """
 
     def __init__(
         self,
@@ -97,11 +100,12 @@ class Search:
         settings: SearchSettings,
         listener: Listener,
         progress: Progress,
+        objective: Callable[[Candidate], Candidate] | None = None,
     ) -> None:
         self.seed, self.space, self.trainer = seed, space, trainer
         self.strategy, self.screen, self.features, self.cost = strategy, screen, features, cost
         self.inner_steps, self.budget, self.settings = inner_steps, budget, settings
-        self.listener, self.progress = listener, progress
+        self.listener, self.progress, self.objective = listener, progress, objective
         self._started = time.monotonic() - progress.seconds
 
     def run(self) -> Outcome:
@@ -249,7 +253,8 @@ class Search:
         for architecture, own in rows.items():
             accuracies = [e.accuracy for e in own if e.accuracy is not None]
             if len(accuracies) == len(own):
-                found.append(Candidate(architecture, float(np.mean(accuracies)), self.cost(architecture)))
+                candidate = Candidate(architecture, float(np.mean(accuracies)), self.cost(architecture))
+                found.append(candidate if self.objective is None else self.objective(candidate))
         if not found:
             raise MetanasError(
                 "every architecture of this generation failed; the first error in the store is: "
@@ -287,9 +292,10 @@ class Search:
 
 def as_row(candidate: Candidate) -> dict[str, Any]:
     """A candidate as the log and the run's files hold it."""
-    return {
+    row = {
         "architecture": list(candidate.architecture),
         "accuracy": candidate.accuracy,
         "params": candidate.cost.params,
         "macs": candidate.cost.macs,
     }
+    return row if candidate.cost.latency is None else row | {"latency": candidate.cost.latency}

@@ -99,6 +99,9 @@ class MobileNetwork(Features):
         pooled: Tensor = self.last(x, reference).mean((2, 3))  # (N, D)
         return pooled
 
+    def blocks(self) -> list[nn.Module]:
+        return [self.stem, *(layer for stage in self.stages for layer in cast(nn.ModuleList, stage)), self.last]
+
 
 class Mobile(Elastic):
     """Stages of MBConv layers: six genes a stage, in the order of `GENES`.

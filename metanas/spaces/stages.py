@@ -39,6 +39,9 @@ class Block(nn.Module):
         self.norm = NORMS[norm](width)
         self.pooling = pooling
 
+    def extra_repr(self) -> str:
+        return f"pooling={self.pooling}"
+
     def forward(self, x: Tensor, reference: int) -> Tensor:
         x = self.conv(x)
         if self.pooling == "max":
@@ -78,6 +81,9 @@ class StagesNetwork(Features):
         for stage in self.stages:
             x = stage(x, reference, self.drop_path, self.generator)
         return x.flatten(1) if self.readout == "grid" else x.mean((2, 3))  # (N, D)
+
+    def blocks(self) -> list[nn.Module]:
+        return list(self.stages)
 
 
 class Stages(Elastic):
