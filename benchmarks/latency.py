@@ -39,13 +39,12 @@ def filled(
 def main() -> None:
     """Prints errors and rank correlations."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--networks", type=int, default=20, help="to fill the table from, and to ask about (default 20)"
-    )
+    parser.add_argument("--networks", type=int, default=20, help="to fill from, and to ask about (default 20)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     asked = parser.parse_args()
-    rows, keys = [], {}
+    rows = []
+    keys: dict[str, float] = {}
     for name, (space, size) in SPACES.items():
         started = time.monotonic()
         blocks, found, macs = filled(space, size, asked.networks, np.random.default_rng(asked.seed))
