@@ -14,6 +14,7 @@ _PUBLIC = {
     "adapt": "metanas.model",
     "check_machine": "metanas.doctor",
     "check_pool": "tasks.check",
+    "enlarge": "metanas.enlarging",
     "evaluate": "metanas.evaluation",
     "load_config": "metanas.config",
     "load_model": "metanas.model",

@@ -35,7 +35,7 @@ class Evaluation:
     macs: int
     seconds: float
     status: Status
-    accuracy: float | None = None  # fraction of the query set, None when failed
+    accuracy: float | None = None  # fraction of the query set (or a score), None when failed
     loss: float | None = None
     error: str | None = None
 
@@ -50,12 +50,13 @@ class Candidate:
 
     def row(self) -> dict[str, Any]:
         """As the log and the run's files hold it."""
-        return {
+        row = {
             "architecture": list(self.architecture),
             "accuracy": self.accuracy,
             "params": self.cost.params,
             "macs": self.cost.macs,
         }
+        return row if self.cost.latency is None else row | {"latency": self.cost.latency}
 
 
 Metrics = Mapping[str, float]

@@ -14,6 +14,7 @@ from metanas.learner import Learner
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
+from metanas.spaces.mobile import Mobile
 from metanas.spaces.space import Family, Space
 from metanas.spaces.stages import Stages
 from metanas.supernet import SuperNet
@@ -36,6 +37,8 @@ def make_space(config: RunConfig) -> Space:
     try:
         if config.space.name == "cells":
             return Cells(channels=form.channels, **options)
+        if config.space.name == "mobile":
+            return Mobile(channels=form.channels, **options)
         return Stages(channels=form.channels, size=form.size, **options)
     except TypeError as error:
         raise MetanasError(f"space.options of the space '{config.space.name}': {error}; see docs/spaces.md.") from error

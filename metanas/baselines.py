@@ -8,9 +8,10 @@ import torch
 
 from metanas.api import Architecture
 from metanas.problems import accuracy
+from metanas.samples import Samples
 from metanas.seeding import torch_stream
 from metanas.trainer import MetaTrainer
-from metanas.transfer import Adaptation, Support, choose, fine_tune
+from metanas.transfer import Adaptation, choose, fine_tune
 from metanas.worker import NamedEpisode, Worker
 from tasks.augment import augmentation
 
@@ -82,7 +83,7 @@ class ScratchJob:
         return Score(_accuracy(logits, episode), self.architecture)
 
 
-def train_alone(
+def meta_train_alone(
     network: str,
     architecture: Architecture,
     trainer: MetaTrainer,
@@ -113,8 +114,8 @@ def train_alone(
             )
 
 
-def _support(episode: NamedEpisode) -> Support:
-    return Support(episode.support_inputs, episode.support_labels, episode.ways)
+def _support(episode: NamedEpisode) -> Samples:
+    return Samples(episode.support_inputs, episode.support_labels, episode.ways)
 
 
 def _accuracy(logits: torch.Tensor, episode: NamedEpisode) -> float:

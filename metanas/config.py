@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from metanas.errors import MetanasError
 from metanas.learner import Inner, Precision
+from metanas.objective import LatencyReward
 from metanas.schedule import Budget, SearchSettings
 from metanas.transfer import Adaptation
 from tasks.episodes import EpisodeSpec
@@ -22,7 +23,7 @@ class _Section(BaseModel):
 class SpaceConfig(_Section):
     """The search space by name, and the arguments of its class."""
 
-    name: Literal["stages", "cells"] = "stages"
+    name: Literal["stages", "cells", "mobile"] = "stages"
     options: dict[str, Any] = {}
 
 
@@ -54,6 +55,7 @@ class RunConfig(_Section):
     space: SpaceConfig = SpaceConfig()
     inner: Inner = Inner()
     search: SearchSettings = SearchSettings()
+    objective: LatencyReward | None = None  # None for accuracy
     predictor: PredictorConfig = PredictorConfig()
     budget: Budget = Budget()
     adaptation: Adaptation = Adaptation()

@@ -18,7 +18,7 @@ from metanas.assembly import (
     make_pool,
     random_architecture,
 )
-from metanas.baselines import AdaptationJob, Score, ScratchJob, train_alone
+from metanas.baselines import AdaptationJob, Score, ScratchJob, meta_train_alone
 from metanas.candidates import candidates
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
@@ -142,7 +142,7 @@ def _ready_baseline(folder: RunFolder, config: RunConfig, network: str, executor
     steps = folder.read_json("steps.json")
     architecture = () if network == CONV4 else random_architecture(config)
     trainer = MetaTrainer(network, executor)
-    train_alone(network, architecture, trainer, steps["rates"], config.search.tasks_per_step, show)
+    meta_train_alone(network, architecture, trainer, steps["rates"], config.search.tasks_per_step, show)
     (folder.path / "baselines").mkdir(exist_ok=True)
     save_arrays(folder.path / name, weights_of(executor.state(network)))
 

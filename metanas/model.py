@@ -20,13 +20,14 @@ from metanas.errors import MetanasError
 from metanas.inner import HEAD, Weights, apply_head
 from metanas.learner import Learner
 from metanas.run import RunFolder, write_text
+from metanas.samples import Samples, samples_of
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.norm import record_statistics
 from metanas.spaces.space import Features
 from metanas.state import fill
 from metanas.statistics import wilson
 from metanas.supernet import SuperNet
-from metanas.transfer import Support, choose, fine_tune, folds
+from metanas.transfer import choose, fine_tune, folds
 from tasks.augment import augmentation
 from tasks.cache import open_image, to_form
 from tasks.episodes import as_tensor
@@ -134,7 +135,7 @@ def predict(model: Model, files: Sequence[Path]) -> list[dict[str, Any]]:
     return answers
 
 
-def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Support]:
+def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Samples]:
     if not folder.is_dir():
         raise MetanasError(f"there is no folder '{folder}'; give one that holds a folder of images for every class.")
     tasks = load_folder(name=folder.name, form=config.image, where=Where(Path()), path=folder.absolute())
@@ -143,12 +144,11 @@ def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Sup
     task = tasks[0]
     if len(task.classes) < 2:
         raise MetanasError(f"'{folder}' holds one class, '{task.classes[0]}'; add a folder of a second class.")
-    inputs = as_tensor(task.read(np.arange(len(task))))
-    return task.classes, Support(inputs, torch.from_numpy(task.labels.astype(np.int64)), len(task.classes))
+    return task.classes, samples_of(task)
 
 
 def _fine_tuned(
-    learner: Learner, architecture: Architecture, supports: Sequence[Support], config: RunConfig
+    learner: Learner, architecture: Architecture, supports: Sequence[Samples], config: RunConfig
 ) -> list[Weights]:
     """Weights adapted to each support set, their steps in the run's precision.
 
@@ -175,7 +175,7 @@ def _fine_tuned(
 def _expected(
     learner: Learner,
     architecture: Architecture,
-    support: Support,
+    support: Samples,
     held_out: Sequence[np.ndarray],
     tuned: Sequence[Weights],
 ) -> Expected:
@@ -192,7 +192,7 @@ def _expected(
     return Expected(right / count, low, high, count)
 
 
-def _without(support: Support, rows: np.ndarray) -> Support:
+def _without(support: Samples, rows: np.ndarray) -> Samples:
     return support.take(np.setdiff1d(np.arange(len(support.labels)), rows))
 
 

@@ -27,7 +27,8 @@ class RunFolder:
     """The files of one run, by name.
 
     config.yaml (whole), repeat.yaml (the same by steps), versions.json, log.jsonl, store.sqlite,
-    weights.safetensors, population.json, checkpoint/, baselines/, evaluation.json, report.html.
+    weights.safetensors, population.json, checkpoint/, baselines/, evaluation.json, report.html; latency.json where the
+    objective has one.
     """
 
     path: Path
@@ -87,7 +88,10 @@ class RunFolder:
     def members(self) -> list[Candidate]:
         """The last population as it was measured."""
         rows = self.read_json("population.json")["population"]
-        return [Candidate(tuple(r["architecture"]), r["accuracy"], Cost(r["params"], r["macs"])) for r in rows]
+        return [
+            Candidate(tuple(r["architecture"]), r["accuracy"], Cost(r["params"], r["macs"], r.get("latency")))
+            for r in rows
+        ]
 
     @property
     def population(self) -> list[Architecture]:

@@ -83,7 +83,10 @@ def observations(evaluations: Sequence[Evaluation], anchor: Architecture) -> lis
 
 
 class Search:
-    """One run of the loop; `run` continues from `progress`."""
+    """One run of the loop; `run` continues from `progress`.
+
+    `objective` puts something else in place of the accuracies that are maximised.
+    """
 
     def __init__(
         self,
@@ -101,11 +104,12 @@ class Search:
         listener: Listener,
         progress: Progress,
         limits: Limits | None = None,
+        objective: Callable[[Candidate], Candidate] | None = None,
     ) -> None:
         self.seed, self.space, self.trainer = seed, space, trainer
         self.strategy, self.screen, self.features, self.cost = strategy, screen, features, cost
         self.inner_steps, self.budget, self.settings = inner_steps, budget, settings
-        self.listener, self.progress, self.limits = listener, progress, limits
+        self.listener, self.progress, self.limits, self.objective = listener, progress, limits, objective
         self._started = time.monotonic() - progress.seconds
 
     def run(self) -> Outcome:
@@ -265,7 +269,8 @@ class Search:
         for architecture, own in rows.items():
             accuracies = [e.accuracy for e in own if e.accuracy is not None]
             if len(accuracies) == len(own):
-                found.append(Candidate(architecture, float(np.mean(accuracies)), self.cost(architecture)))
+                candidate = Candidate(architecture, float(np.mean(accuracies)), self.cost(architecture))
+                found.append(candidate if self.objective is None else self.objective(candidate))
         if not found:
             raise MetanasError(
                 "every architecture of this generation failed; the first error in the store is: "

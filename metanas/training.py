@@ -1,17 +1,19 @@
 """`metanas train`: the whole search, into a run's folder."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metanas.api import Architecture
+from metanas.api import Architecture, Cost
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.catalogue import make_strategy
 from metanas.config import RunConfig, as_yaml
 from metanas.cost import cost
 from metanas.errors import MetanasError
+from metanas.latency import LatencyTable
 from metanas.run import RunFolder, RunListener, save_arrays, write_text
 from metanas.schedule import Progress, outer_rate
 from metanas.search import Outcome, Search, observations
@@ -51,7 +53,8 @@ def train(
     # All say what is wrong with the configuration before anything is written.
     make_samplers(config, pool)
     space = make_space(config)
-    features = ArchitectureFeatures(space, config.image.size)
+    latency = LatencyTable(space, config.image.size, out / "latency.json") if config.objective else None
+    features = ArchitectureFeatures(space, config.image.size, latency)
     limits = make_limits(config, features)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder = RunFolder(out)
@@ -78,6 +81,7 @@ def train(
             ),
             progress=progress,
             limits=limits,
+            objective=config.objective,
         )
         outcome = search.run()
         if screen.predictor is not None:
@@ -87,16 +91,17 @@ def train(
 
 
 class ArchitectureFeatures:
-    """Architectures -> what the predictor sees of them, (n, d)."""
+    """Architectures -> what the predictor sees of them, (n, d). `latency` gives the seconds of their costs."""
 
-    def __init__(self, space: Space, size: int) -> None:
-        self.space, self.size = space, size
+    def __init__(self, space: Space, size: int, latency: Callable[[Architecture], float] | None = None) -> None:
+        self.space, self.size, self.latency = space, size, latency
 
-    def cost(self, architecture: Architecture) -> Any:
-        return cost(self.space, architecture, self.size)
+    def cost(self, architecture: Architecture) -> Cost:
+        found = cost(self.space, architecture, self.size)
+        return replace(found, latency=self.latency(architecture)) if self.latency else found
 
     def __call__(self, architectures: Sequence[Architecture]) -> np.ndarray:
-        costs = [self.cost(a) for a in architectures]
+        costs = [cost(self.space, a, self.size) for a in architectures]
         return architecture_features(
             np.stack([self.space.encode(a) for a in architectures]),
             np.log([[c.params, c.macs] for c in costs]),

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from metanas.api import Architecture
 from metanas.inner import Weights
 from metanas.learner import Learner
+from metanas.samples import Samples
 from metanas.statistics import sign_test
 
 SIGNIFICANT = 0.05
@@ -38,19 +39,6 @@ class Adaptation:
     folds: int = 5
 
 
-@dataclass(frozen=True)
-class Support:
-    """The labelled samples of a new task: inputs (S, C, H, W) in [0, 1], labels (S,) below `ways`."""
-
-    inputs: Tensor
-    labels: Tensor
-    ways: int
-
-    def take(self, rows: np.ndarray) -> "Support":
-        index = torch.from_numpy(rows)
-        return Support(self.inputs[index], self.labels[index], self.ways)
-
-
 def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
     """Stratified folds of the sample positions: `count`, or as many as the smallest class has samples.
 
@@ -67,7 +55,7 @@ def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.n
     return [np.flatnonzero(fold == i) for i in range(count)]
 
 
-def choose(learner: Learner, architectures: Sequence[Architecture], support: Support) -> Architecture:
+def choose(learner: Learner, architectures: Sequence[Architecture], support: Samples) -> Architecture:
     """The first architecture, unless another answers significantly more of the support set: then the best of those.
 
     An answer is that of the nearest prototype, which for a sample's own class is made without it: no gradient step is
@@ -82,7 +70,7 @@ def choose(learner: Learner, architectures: Sequence[Architecture], support: Sup
     return architectures[max(better, key=lambda i: float(right[i].sum()), default=0)]
 
 
-def _leave_one_out(learner: Learner, architecture: Architecture, support: Support, counts: Tensor) -> Tensor:
+def _leave_one_out(learner: Learner, architecture: Architecture, support: Samples, counts: Tensor) -> Tensor:
     """Which samples (S,) are answered rightly, 1 or 0."""
     features = learner.embed(architecture, support.inputs)  # (S, D)
     labels, counts = support.labels.to(features.device), counts.to(features.device)
@@ -102,7 +90,7 @@ def _significantly_more(a: Tensor, b: Tensor) -> bool:
 def fine_tune(
     learner: Learner,
     architecture: Architecture,
-    support: Support,
+    support: Samples,
     adaptation: Adaptation,
     augment: Augment | None,
     generator: torch.Generator,

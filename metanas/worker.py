@@ -7,7 +7,7 @@ parallel and only weights, gradients and results travel.
 import math
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,12 +36,25 @@ class Sampler(Protocol):
     def episode(self, index: int) -> NamedEpisode: ...
 
 
-class Worker:
-    """Networks by name ("supernet", a baseline's) and samplers by split ("train", "validation", a test's name)."""
+Measure = Callable[[Architecture], float]
+"""What one architecture is worth by some other means than shared weights: an accuracy or a score, higher is better."""
 
-    def __init__(self, learners: Mapping[str, Learner], samplers: Mapping[str, Sampler]) -> None:
+
+class Worker:
+    """Networks by name ("supernet", a baseline's) and samplers by split ("train", "validation", a test's name).
+
+    Beside them `measures` by name, for architectures that are judged one by one.
+    """
+
+    def __init__(
+        self,
+        learners: Mapping[str, Learner],
+        samplers: Mapping[str, Sampler],
+        measures: Mapping[str, Measure] | None = None,
+    ) -> None:
         self.learners = dict(learners)
         self.samplers = dict(samplers)
+        self.measures = dict(measures or {})
         self.optimizers = {name: OuterOptimizer(learner) for name, learner in self.learners.items()}
         self.batches = {name: TaskBatches(learner) for name, learner in self.learners.items()}
 

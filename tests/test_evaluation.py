@@ -17,9 +17,10 @@ from metanas.candidates import candidates
 from metanas.errors import MetanasError
 from metanas.evaluation import evaluate, evaluate_folders
 from metanas.run import RunFolder
+from metanas.samples import Samples
 from metanas.state import fill
 from metanas.training import ArchitectureFeatures, train
-from metanas.transfer import Support, fine_tune
+from metanas.transfer import fine_tune
 from predictors.saved import load_predictor
 from tests.reference import nearest_prototype
 from tests.runs import TINY, tiny_config
@@ -102,7 +103,7 @@ def test_conv4_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:
     by_hand = []
     for index in range(4):
         episode = sampler.episode(index)
-        support = Support(episode.support_inputs, episode.support_labels, 3)
+        support = Samples(episode.support_inputs, episode.support_labels, 3)
         weights = fine_tune(learner, (), support, run.config.adaptation, None, torch.Generator())
         logits = learner.logits((), weights, episode.support_inputs, episode.query_inputs)
         by_hand.append(float((logits.argmax(1) == episode.query_labels).float().mean()))

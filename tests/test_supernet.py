@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from metanas.api import Architecture
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
+from metanas.spaces.mobile import Mobile
 from metanas.spaces.ops import NASNET
 from metanas.spaces.space import Space
 from metanas.spaces.stages import Stages
@@ -18,6 +19,7 @@ from tests.reference import Weights
 SPACES: dict[str, Space] = {
     "stages": Stages(size=16, widths=((4, 8), (4, 8, 12), (8, 16))),
     "cells": Cells(nodes=2, width=4, reductions=1),
+    "mobile": Mobile(widths=((4, 8), (8, 12)), strides=(1, 2), expansions=(2, 3)),
     "nasnet cells": Cells(nodes=2, width=4, reductions=1, operations=NASNET, combine=("sum", "concat")),
 }
 IMAGES = torch.rand(7, 1, 16, 16, generator=torch.Generator().manual_seed(0))

@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from metanas.inner import HEAD
 from metanas.learner import Inner, Learner
+from metanas.samples import Samples
 from metanas.seeding import torch_stream
 from metanas.spaces.stages import Stages
 from metanas.supernet import SuperNet
-from metanas.transfer import Adaptation, Support, _leave_one_out, choose, fine_tune, folds
+from metanas.transfer import Adaptation, _leave_one_out, choose, fine_tune, folds
 from tests.reference import nearest_prototype, small_episode
 
 SPACE = Stages(size=8, widths=((4, 8), (4, 8)))
@@ -32,11 +33,11 @@ def learner() -> Learner:
     return Learner(SuperNet(SPACE, shared), Learner.initial_meta(shared, inner), inner)
 
 
-def noisy_support(shots: int, ways: int = 4, seed: int = 0) -> Support:
+def noisy_support(shots: int, ways: int = 4, seed: int = 0) -> Samples:
     """Classes that overlap, so that leaving one out goes wrong now and then."""
     episode = small_episode(seed, ways=ways, shots=shots)
     noise = torch.rand(episode.support_inputs.shape, generator=torch.Generator().manual_seed(seed + 1))
-    return Support((episode.support_inputs + 3 * noise) / 4, episode.support_labels, ways)
+    return Samples((episode.support_inputs + 3 * noise) / 4, episode.support_labels, ways)
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=2, max_size=6), asked=st.integers(2, 8), seed=st.integers(0, 1000))
@@ -55,7 +56,7 @@ def test_folds_are_stratified(counts: list[int], asked: int, seed: int) -> None:
         assert max(sizes) < count  # a class never lies in one fold alone
 
 
-def brute_force(learner: Learner, architecture: tuple[int, ...], support: Support) -> np.ndarray:
+def brute_force(learner: Learner, architecture: tuple[int, ...], support: Samples) -> np.ndarray:
     """Leave one out by leaving one out; the statistics of normalisation stay those of the whole support set."""
     network = learner.supernet.extract(architecture)
     with torch.no_grad():
@@ -68,7 +69,7 @@ def brute_force(learner: Learner, architecture: tuple[int, ...], support: Suppor
     return np.array(right)
 
 
-def brute_force_choice(learner: Learner, architectures: list[tuple[int, ...]], support: Support) -> tuple[int, ...]:
+def brute_force_choice(learner: Learner, architectures: list[tuple[int, ...]], support: Samples) -> tuple[int, ...]:
     first, *others = (brute_force(learner, a, support) for a in architectures)
     chosen, best = architectures[0], 0
     for architecture, right in zip(architectures[1:], others, strict=True):
@@ -109,7 +110,7 @@ def test_with_a_single_sample_nothing_can_be_left_out(learner: Learner) -> None:
     assert choose(learner, architectures, support) == architectures[0]
 
 
-def support_loss(learner: Learner, weights: dict[str, Tensor], support: Support) -> float:
+def support_loss(learner: Learner, weights: dict[str, Tensor], support: Samples) -> float:
     with torch.no_grad():
         logits = learner.support_logits(SPACE.default, weights, support.inputs)
     return float(F.cross_entropy(logits, support.labels))

@@ -24,6 +24,7 @@ from metanas.errors import MetanasError
 from metanas.spaces.cell_network import CellGraph, CellNetwork, NodeGraph
 from metanas.spaces.drawing import Arrow, Drawing, chain, layered, svg
 from metanas.spaces.ops import DARTS, OPERATIONS
+from metanas.spaces.scaling import scaled_depth, scaled_width
 from metanas.spaces.space import Index
 
 KINDS = ("normal", "reduction")
@@ -74,6 +75,18 @@ class Cells:
         main = next((names.index(name) for name in ("conv_3x3", "sep_conv_3x3") if name in names), len(names) - 1)
         side = names.index("skip_connect") if "skip_connect" in names else main
         return tuple(gene for node in range(self.nodes) for gene in (node, side, node + 1, main, 0)) * len(KINDS)
+
+    def scaled(self, depth: float, width: float, size: int) -> "Cells":
+        """More normal cells between the reductions, and wider ones. The images' size changes nothing here."""
+        return Cells(
+            self.channels,
+            self.nodes,
+            scaled_width(self.width, width),
+            scaled_depth(self.stack, depth),
+            self.reductions,
+            self.operations,
+            self.combine,
+        )
 
     def size(self) -> int:
         return prod(self.choices)

@@ -60,13 +60,13 @@ class SupportNorm(nn.Module):
 
 
 class SampleNorm(nn.Module):
-    """Group normalisation (Wu and He, 2018): each sample by its own statistics, eight channels a group."""
+    """Group normalisation (Wu and He, 2018): each sample by its own statistics, eight channels a group or more."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
-        self.groups = max(1, channels // 8)
+        self.groups = next(groups for groups in range(max(1, channels // 8), 0, -1) if channels % groups == 0)
 
     def forward(self, x: Tensor, reference: int) -> Tensor:
         return nn.functional.group_norm(x, self.groups, self.weight, self.bias)

@@ -77,6 +77,19 @@ class Pool(nn.Module):
         return F.avg_pool2d(x, self.kernel, self.stride, self.kernel // 2, count_include_pad=False)
 
 
+class Attention(nn.Module):
+    """Squeeze-and-excitation through `hidden` units (Hu et al. 2018), as a gate that starts at one."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels, hidden)
+        self.excite = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = 2 * torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
+        return x * gate[:, :, None, None]
+
+
 class ReluConvNorm(nn.Module):
     """ReLU, then `layers` (the last one a convolution), then normalisation."""
 

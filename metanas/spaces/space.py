@@ -34,6 +34,10 @@ class Features(nn.Module):
     def forward(self, inputs: Tensor, reference: int) -> Tensor:
         raise NotImplementedError
 
+    def blocks(self) -> list[nn.Module]:
+        """The modules that run one after the other and do all of the work; none where the network is no chain."""
+        return []
+
 
 class Family(Protocol):
     """Architectures that share one set of weights: all that a SuperNet needs to know."""

@@ -9,41 +9,25 @@ Pooling comes before normalisation: with max pooling the result is that of the u
 statistics, at a quarter of the memory traffic.
 """
 
-import math
-from collections.abc import Mapping
-from functools import lru_cache
-
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from metanas.api import Architecture
 from metanas.errors import MetanasError
 from metanas.spaces.drawing import draw_chain
+from metanas.spaces.elastic import Elastic
 from metanas.spaces.norm import NORMS
-from metanas.spaces.ops import drop_path
-from metanas.spaces.space import Features, Index
+from metanas.spaces.ops import Attention, drop_path
+from metanas.spaces.scaling import scaled_depth, scaled_width
+from metanas.spaces.space import Features
 
 KERNELS = (3, 5)
-DEPTHS = (0, 1, 2)  # residual blocks after the stage's first convolution
+DEPTHS = (0, 1, 2)
 POOLINGS = ("max", "average")
 ATTENTIONS = ("none", "squeeze")
 READOUTS = ("grid", "average")  # the last map flattened, or averaged over its positions
 GENES = ("kernel", "width", "depth", "pooling", "normalisation", "attention")
 SQUEEZED = 8  # hidden units of squeeze-and-excitation
-
-
-class Attention(nn.Module):
-    """Squeeze-and-excitation (Hu et al. 2018), as a gate that starts at one."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.squeeze = nn.Linear(channels, SQUEEZED)
-        self.excite = nn.Linear(SQUEEZED, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = 2 * torch.sigmoid(self.excite(torch.relu(self.squeeze(x.mean((2, 3))))))
-        return x * gate[:, :, None, None]
 
 
 class Block(nn.Module):
@@ -54,6 +38,9 @@ class Block(nn.Module):
         self.conv = nn.Conv2d(inputs, width, kernel, padding=kernel // 2, bias=False)
         self.norm = NORMS[norm](width)
         self.pooling = pooling
+
+    def extra_repr(self) -> str:
+        return f"pooling={self.pooling}"
 
     def forward(self, x: Tensor, reference: int) -> Tensor:
         x = self.conv(x)
@@ -72,7 +59,7 @@ class Stage(nn.Module):
         super().__init__()
         self.first = Block(inputs, width, kernel, norm, pooling)
         self.blocks = nn.ModuleList(Block(width, width, kernel, norm, None) for _ in range(depth))
-        self.attention = Attention(width) if gate == "squeeze" else None
+        self.attention = Attention(width, SQUEEZED) if gate == "squeeze" else None
 
     def forward(self, x: Tensor, reference: int, drop: float, generator: torch.Generator | None) -> Tensor:
         x = torch.relu(self.first(x, reference))  # (N, width, H / 2, W / 2)
@@ -95,16 +82,18 @@ class StagesNetwork(Features):
             x = stage(x, reference, self.drop_path, self.generator)
         return x.flatten(1) if self.readout == "grid" else x.mean((2, 3))  # (N, D)
 
+    def blocks(self) -> list[nn.Module]:
+        return list(self.stages)
 
-class Stages:
+
+class Stages(Elastic):
     """The space of elastic stages for images (channels, size, size).
 
-    `widths` lists the choices of every stage, narrow first, and `norms` those of normalisation, that of the default
-    network first: statistics of the support set where a new task looks unlike the pool, each sample's own where shots
-    are few. Six genes a stage, in the order of `GENES`, then the readout.
+    `widths` lists the choices of every stage, narrow first, `depths` those of the residual blocks after a stage's first
+    convolution, few first, and `norms` those of normalisation, that of the default network first: statistics of the
+    support set where a new task looks unlike the pool, each sample's own where shots are few. Six genes a stage, in
+    the order of `GENES`, then the readout.
     """
-
-    name = "stages"
 
     def __init__(
         self,
@@ -112,6 +101,7 @@ class Stages:
         size: int = 28,
         widths: tuple[tuple[int, ...], ...] = ((32, 48, 64), (48, 64, 96), (48, 64, 96), (64, 96, 128)),
         norms: tuple[str, ...] = tuple(NORMS),
+        depths: tuple[int, ...] = DEPTHS,
     ) -> None:
         if not norms or set(norms) - set(NORMS):
             raise MetanasError(f"space.stages: norms {list(norms)} must be some of {', '.join(NORMS)}.")
@@ -121,10 +111,10 @@ class Stages:
                 f"least {2 ** len(widths)}, but it is {size}; give larger images or fewer widths."
             )
         self.channels = channels
-        self.widths = widths
+        self.widths, self.norms, self.depths = widths, norms, depths
         self.one_position = size // 2 ** len(widths) == 1
-        per_stage = [(KERNELS, w, DEPTHS, POOLINGS, norms, ATTENTIONS) for w in widths]
-        self.choices: list[tuple[object, ...]] = [*(c for stage in per_stage for c in stage), READOUTS]
+        per_stage = [(KERNELS, w, depths, POOLINGS, norms, ATTENTIONS) for w in widths]
+        super().__init__("stages", [*(c for stage in per_stage for c in stage), READOUTS])
 
     @property
     def default(self) -> Architecture:
@@ -135,46 +125,19 @@ class Stages:
         ]
         return (*(gene for stage in stages for gene in stage), 0)
 
-    def size(self) -> int:
-        return math.prod(len(choices) for choices in self.choices)
+    def scaled(self, depth: float, width: float, size: int) -> "Stages":
+        """A stage's first convolution counts as a layer. The readout 'grid' grows with the last map."""
+        widths = tuple(tuple(scaled_width(w, width) for w in choices) for choices in self.widths)
+        depths = tuple(scaled_depth(1 + d, depth) - 1 for d in self.depths)
+        return Stages(self.channels, size, widths, self.norms, depths)
 
-    def check(self, architecture: Architecture) -> None:
-        if len(architecture) != len(self.choices):
-            raise MetanasError(
-                f"an architecture of the space 'stages' has {len(self.choices)} genes, but {architecture} has "
-                f"{len(architecture)}; take one from this run's population."
-            )
-        for gene, (value, choices) in enumerate(zip(architecture, self.choices, strict=True)):
-            if not 0 <= value < len(choices):
-                raise MetanasError(
-                    f"gene {gene} ({self._gene_name(gene)}) of {architecture} must lie in 0..{len(choices) - 1}, but "
-                    f"is {value}; take an architecture from this run's population."
-                )
-
-    def _gene_name(self, gene: int) -> str:
+    def gene_name(self, gene: int) -> str:
         stage, kind = divmod(gene, len(GENES))
         return f"stage {stage + 1} {GENES[kind]}" if stage < len(self.widths) else "readout"
-
-    def sample(self, rng: np.random.Generator) -> Architecture:
-        return tuple(int(rng.integers(len(choices))) for choices in self.choices)
-
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-        gene = int(rng.choice([i for i, choices in enumerate(self.choices) if len(choices) > 1]))
-        other = int(rng.integers(len(self.choices[gene]) - 1))
-        value = other + (other >= architecture[gene])
-        return (*architecture[:gene], value, *architecture[gene + 1 :])
-
-    def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
-        from_a = rng.random(len(a)) < 0.5
-        return tuple(x if first else y for x, y, first in zip(a, b, from_a, strict=True))
 
     def canonical(self, architecture: Architecture) -> Architecture:
         """On a last map of one position both readouts are the same."""
         return (*architecture[:-1], 0) if self.one_position else architecture
-
-    def encode(self, architecture: Architecture) -> np.ndarray:
-        canonical = self.canonical(architecture)
-        return np.concatenate([np.eye(len(c))[v] for v, c in zip(canonical, self.choices, strict=True)])
 
     def describe(self, architecture: Architecture) -> str:
         stages, readout = self._decode(architecture)
@@ -183,10 +146,6 @@ class Stages:
     def draw(self, architecture: Architecture) -> str:
         stages, readout = self._decode(architecture)
         return draw_chain([["input"], *(_stage_lines(*stage) for stage in stages), [readout, "readout"]])
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        return tuple(map(len, self.choices))
 
     def build(self, architecture: Architecture) -> Features:
         self.check(architecture)
@@ -197,54 +156,17 @@ class Stages:
             inputs = stage[1]
         return StagesNetwork(modules, readout)
 
-    def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
-        with torch.device("meta"):
-            largest = self.build(self._largest())
-        weights = {}
-        for name, parameter in largest.named_parameters():
-            if name.endswith("conv.weight"):
-                # Kaiming over the centre that a 3x3 kernel uses; the rim starts at zero and grows from there.
-                weight = torch.zeros(parameter.shape)
-                rim = (parameter.shape[-1] - KERNELS[0]) // 2
-                deviation = math.sqrt(2 / (parameter.shape[1] * KERNELS[0] ** 2))
-                centre = weight[:, :, rim : rim + KERNELS[0], rim : rim + KERNELS[0]]
-                centre.normal_(0, deviation, generator=generator)
-            elif name.endswith("squeeze.weight"):
-                weight = torch.empty(parameter.shape).normal_(0, parameter.shape[1] ** -0.5, generator=generator)
-            elif name.endswith("norm.weight") and ".blocks." not in name:
-                weight = torch.ones(parameter.shape)
-            else:
-                weight = torch.zeros(parameter.shape)
-            weights[name] = weight
-        return weights
+    def largest(self) -> list[Architecture]:
+        return [tuple(len(choices) - 1 for choices in self.choices)]
 
-    def slices(self, architecture: Architecture) -> Mapping[str, Index]:
-        return _slices(self, architecture)
-
-    def _largest(self) -> Architecture:
-        largest = [len(choices) - 1 for choices in self.choices]
-        return tuple(largest)
+    def starts_at_one(self, name: str) -> bool:
+        return name.endswith("norm.weight") and ".blocks." not in name
 
     def _decode(self, architecture: Architecture) -> tuple[list[tuple[int, int, int, str, str, str]], str]:
         values = [choices[gene] for gene, choices in zip(architecture, self.choices, strict=True)]
         genes = len(GENES)
         stages = [tuple(values[i * genes : (i + 1) * genes]) for i in range(len(self.widths))]
         return stages, str(values[-1])  # type: ignore[return-value]
-
-
-@lru_cache(maxsize=4096)
-def _slices(space: Stages, architecture: Architecture) -> Mapping[str, Index]:
-    with torch.device("meta"):
-        network, largest = space.build(architecture), space.build(space._largest())
-    whole = dict(largest.named_parameters())
-    indices: dict[str, Index] = {}
-    for name, parameter in network.named_parameters():
-        index = [slice(0, n) for n in parameter.shape]
-        if parameter.ndim == 4:
-            rim = (whole[name].shape[-1] - parameter.shape[-1]) // 2
-            index[2:] = [slice(rim, rim + parameter.shape[-1])] * 2
-        indices[name] = tuple(index)
-    return indices
 
 
 def _stage_text(kernel: int, width: int, depth: int, pooling: str, norm: str, gate: str) -> str:

@@ -13,6 +13,7 @@ from scipy.stats import chisquare
 from metanas.cost import cost
 from metanas.errors import MetanasError
 from metanas.spaces.cells import Cells
+from metanas.spaces.mobile import Mobile
 from metanas.spaces.ops import NASNET
 from metanas.spaces.space import Space
 from metanas.spaces.stages import Stages
@@ -25,11 +26,14 @@ SPACES: dict[str, Space] = {
     ),
     "stages": Stages(),
     "colour stages": Stages(channels=3, size=SIZE, widths=((4, 8), (8, 16))),
+    "mobile": Mobile(),
+    "colour mobile": Mobile(channels=3, widths=((4, 8), (8, 12)), strides=(2, 1), expansions=(1, 4), norm="sample"),
 }
 TINY: dict[str, Space] = {
     "cells": Cells(nodes=1, width=2, reductions=1, operations=("none", "conv_1x1")),
     "stages": Stages(size=SIZE, widths=((4, 8),)),
     "stages with one position": Stages(size=2, widths=((4, 8),)),
+    "mobile": Mobile(widths=((4, 8, 12),), strides=(2,)),
 }
 
 

@@ -83,3 +83,11 @@ def test_gradients_pass_through_the_support_statistics() -> None:
     norm, x = SupportNorm(2).double(), images(4, 2, 2).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: norm(x, 3), (x,))
     assert torch.autograd.gradgradcheck(lambda x: norm(x, 3), (x,))
+
+
+def test_sample_norm_takes_any_width() -> None:
+    """Groups are of one size, of eight channels or more where eight do not divide the width."""
+    assert {width: SampleNorm(width).groups for width in (3, 8, 12, 44, 60, 64)} == {
+        3: 1, 8: 1, 12: 1, 44: 4, 60: 6, 64: 8
+    }  # fmt: skip
+    assert SampleNorm(44)(torch.rand(2, 44, 3, 3), 0).shape == (2, 44, 3, 3)

@@ -1,0 +1,139 @@
+"""Evaluators: architectures to results. Shared weights, or whatever else an architecture can be measured by.
+
+Every measurement becomes a record for the store. One that fails is a record with its traceback, and None in its place.
+"""
+
+import math
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from metanas.api import Architecture, Candidate, Cost, Evaluation
+from metanas.executor import Executor
+from metanas.worker import EvaluationJob, Worker
+
+Record = Callable[[Sequence[Evaluation]], None]
+CostOf = Callable[[Architecture], Cost]
+
+
+class Evaluator(Protocol):
+    """Results in the order of the architectures; None for one that failed, whose reason is in its record."""
+
+    def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]: ...
+
+
+@dataclass(frozen=True)
+class SharedWeights:
+    """Mean accuracy on common episodes of a split, with the weights that the executor's workers hold."""
+
+    executor: Executor
+    network: str
+    cost: CostOf
+    split: str
+    episodes: tuple[int, ...]
+    inner_steps: int
+    generation: int
+    weights_version: int
+    record: Record
+
+    def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]:
+        jobs = [
+            EvaluationJob(
+                self.network,
+                architecture,
+                self.cost(architecture),
+                self.split,
+                self.episodes,
+                self.inner_steps,
+                self.generation,
+                self.weights_version,
+            )
+            for architecture in architectures
+        ]
+        evaluations = [evaluation for rows in self.executor.run(jobs) for evaluation in rows]
+        self.record(evaluations)
+        return candidates(architectures, evaluations, self.cost)
+
+
+@dataclass(frozen=True)
+class MeasureJob:
+    """One architecture by the measure of that name which the worker holds."""
+
+    measure: str
+    architecture: Architecture
+    cost: Cost
+    space: str
+    task: str
+    seed: int
+    generation: int
+
+    def run(self, worker: Worker) -> Evaluation:
+        accuracy: float | None = None
+        error: str | None = None
+        started = time.perf_counter()
+        try:
+            accuracy = worker.measures[self.measure](self.architecture)
+            if not math.isfinite(accuracy):
+                raise ArithmeticError(f"the measure '{self.measure}' is {accuracy}")
+        except Exception:
+            accuracy, error = None, traceback.format_exc()
+        return Evaluation(
+            architecture=self.architecture,
+            space=self.space,
+            generation=self.generation,
+            weights_version=0,
+            split=self.measure,
+            task=self.task,
+            episode=0,
+            seed=self.seed,
+            params=self.cost.params,
+            macs=self.cost.macs,
+            seconds=time.perf_counter() - started,
+            status="failed" if error else "ok",
+            accuracy=accuracy,
+            error=error,
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Each architecture once, by a measure that the executor's workers hold; its name stands as the records' split."""
+
+    executor: Executor
+    measure: str
+    cost: CostOf
+    space: str
+    task: str
+    seed: int
+    record: Record
+    generation: int = 0
+
+    def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]:
+        evaluations = self.executor.run(
+            [
+                MeasureJob(self.measure, a, self.cost(a), self.space, self.task, self.seed, self.generation)
+                for a in architectures
+            ]
+        )
+        self.record(evaluations)
+        return candidates(architectures, evaluations, self.cost)
+
+
+def candidates(
+    architectures: Sequence[Architecture], evaluations: Sequence[Evaluation], cost: CostOf
+) -> list[Candidate | None]:
+    """The mean accuracy of each architecture over its records; None where one of them failed."""
+    rows: dict[Architecture, list[float | None]] = defaultdict(list)
+    for evaluation in evaluations:
+        rows[evaluation.architecture].append(evaluation.accuracy)
+    found: list[Candidate | None] = []
+    for architecture in architectures:
+        accuracies = [accuracy for accuracy in rows[architecture] if accuracy is not None]
+        whole = len(accuracies) == len(rows[architecture])
+        found.append(Candidate(architecture, float(np.mean(accuracies)), cost(architecture)) if whole else None)
+    return found

@@ -1,0 +1,174 @@
+"""What an architecture can be measured by on one task: training alone, whole or by a proxy, and zero-cost scores."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+from torch.nn import functional as F
+
+from metanas.api import Architecture
+from metanas.cost import cost
+from metanas.errors import MetanasError
+from metanas.estimation import Measured, Record
+from metanas.executor import InProcess, RayActors
+from metanas.samples import Samples
+from metanas.scores import SCORES, randomise
+from metanas.seeding import stream, torch_stream
+from metanas.spaces.scaling import Scalable
+from metanas.spaces.space import Space
+from metanas.standalone import Training, make_classifier, train_alone
+from metanas.worker import Measure, Worker
+
+ALONE = "alone"
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """What is cheaper than the task itself and should rank architectures alike (EcoNAS, Zhou et al. 2020, section 3).
+
+    A fraction of the training `data` of each class, `channels` times the widths, images of `size` pixels in place of
+    their own. The fourth means, fewer epochs, and early stopping are those of the training.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    data: float = 1.0
+    channels: float = 1.0
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.data <= 1:
+            raise MetanasError(f"proxy.data must be above 0 and at most 1, but is {self.data}.")
+        if self.channels <= 0:
+            raise MetanasError(f"proxy.channels must be above 0, but is {self.channels}.")
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How architectures are measured, by name: "alone" (training), or a zero-cost score on `batch` images."""
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    name: str = ALONE
+    proxy: Proxy = Proxy()
+    training: Training = field(default_factory=Training)
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.name not in (ALONE, *SCORES):
+            raise MetanasError(
+                f"estimator.name: there is no estimator '{self.name}'; name one of {', '.join((ALONE, *SCORES))}."
+            )
+
+
+def parse_estimator(content: Mapping[str, Any]) -> Estimator:
+    """An estimator from a configuration's section; the first mistake is named."""
+    try:
+        return TypeAdapter(Estimator).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(["estimator", *map(str, first["loc"])])
+        raise MetanasError(f"key '{key}': {first['msg']}; got {first['input']!r}.") from error
+
+
+class Alone:
+    """The best accuracy over the epochs of training alone, all of it or by a proxy.
+
+    With `shared`, the weights of an earlier run's SuperNet, training starts from those.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        space: Space,
+        train: Samples,
+        validation: Samples,
+        seed: int,
+        shared: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        proxy = estimator.proxy
+        size = proxy.size or train.inputs.shape[-1]
+        if proxy.channels != 1:
+            if shared is not None:
+                raise MetanasError("proxy.channels must be 1 where training starts from the weights of another run.")
+            space = cast(Scalable, space).scaled(depth=1, width=proxy.channels, size=size)
+        if proxy.data < 1:
+            train = train.split(proxy.data, stream(seed, "proxy"))[0]
+        self.space, self.training, self.seed, self.shared = space, estimator.training, seed, shared
+        self.train, self.validation, self.size = resized(train, size), resized(validation, size), size
+
+    def __call__(self, architecture: Architecture) -> float:
+        network = make_classifier(self.space, architecture, self.train.ways, self.size, self.seed, self.shared)
+        return max(train_alone(network, self.train, self.validation, self.training, self.seed))
+
+
+class ZeroCost:
+    """A score of the network at random weights, on one batch of the training samples."""
+
+    def __init__(self, estimator: Estimator, space: Space, train: Samples, seed: int) -> None:
+        rows = stream(seed, "batch").permutation(len(train))[: estimator.batch]
+        self.score, self.space, self.seed = SCORES[estimator.name], space, seed
+        self.batch = train.take(np.sort(rows))
+
+    def __call__(self, architecture: Architecture) -> float:
+        network = make_classifier(self.space, architecture, self.batch.ways, self.batch.inputs.shape[-1], self.seed)
+        randomise(network, torch_stream(self.seed, "scores"))
+        return self.score(network, self.batch)
+
+
+def resized(samples: Samples, size: int) -> Samples:
+    """The samples with images of `size` pixels, smaller ones by averaging."""
+    if samples.inputs.shape[-1] == size:
+        return samples
+    images = F.interpolate(samples.inputs, size=(size, size), mode="bilinear", antialias=True)
+    return Samples(images.clamp(0, 1), samples.labels, samples.ways)
+
+
+@dataclass(frozen=True)
+class MeasureRecipe:
+    """Picklable: makes a worker that holds the measure, in any process."""
+
+    estimator: Estimator
+    space: Space
+    train: Samples
+    validation: Samples
+    seed: int
+    shared: Mapping[str, Tensor] | None = None
+
+    def __call__(self) -> Worker:
+        return Worker({}, {}, {self.estimator.name: self._measure()})
+
+    def _measure(self) -> Measure:
+        if self.estimator.name == ALONE:
+            return Alone(self.estimator, self.space, self.train, self.validation, self.seed, self.shared)
+        return ZeroCost(self.estimator, self.space, self.train, self.seed)
+
+
+@contextmanager
+def evaluator(
+    recipe: MeasureRecipe,
+    task: str,
+    workers: int = 0,
+    record: Record = lambda rows: None,
+) -> Iterator[Measured]:
+    """Measures architectures as the recipe says, in this process or on as many Ray actors.
+
+    `task` names the task in the records, which go to `record`. The costs are those of the whole network, whatever the
+    proxy.
+    """
+    size = recipe.train.inputs.shape[-1]
+    with RayActors(recipe, workers) if workers else InProcess(recipe) as executor:
+        yield Measured(
+            executor,
+            recipe.estimator.name,
+            partial(cost, recipe.space, size=size),
+            recipe.space.name,
+            task,
+            recipe.seed,
+            record,
+        )

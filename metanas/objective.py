@@ -1,0 +1,34 @@
+"""What a search maximises where accuracy alone is not it."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from metanas.api import Candidate
+from metanas.errors import MetanasError
+
+
+@dataclass(frozen=True)
+class LatencyReward:
+    """Accuracy x (latency / target)^w (MnasNet, Tan et al. 2019, equations 2 and 3), target and latency in seconds.
+
+    w is `below` for networks within the target and `above` for slower ones. Twice the latency for 5% more accuracy are
+    as good with -0.07 for both, the paper's soft constraint; 0 and -1 make a hard one.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    target: float
+    below: float = -0.07
+    above: float = -0.07
+
+    def __post_init__(self) -> None:
+        if self.target <= 0:
+            raise MetanasError(f"objective.target must be above 0 seconds, but is {self.target}.")
+
+    def __call__(self, candidate: Candidate) -> Candidate:
+        """The candidate with its reward in place of its accuracy."""
+        latency = candidate.cost.latency
+        if latency is None:
+            raise ValueError(f"the latency of {candidate.architecture} was not measured")
+        weight = self.below if latency <= self.target else self.above
+        return replace(candidate, accuracy=candidate.accuracy * (latency / self.target) ** weight)
