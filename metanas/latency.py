@@ -64,6 +64,11 @@ class LatencyTable:
         return self._known[architecture]
 
     @torch.no_grad()
+    def knows(self, architecture: Architecture) -> bool:
+        """Whether all blocks of the network were measured already."""
+        return set(_keys(*_ready(self.space, architecture, self.size))) <= self.seconds.keys()
+
+    @torch.no_grad()
     def _sum(self, architecture: Architecture) -> float:
         network, image = _ready(self.space, architecture, self.size)
         keys = _keys(network, image)
@@ -99,9 +104,10 @@ class Foretold:
 
 
 def foretell(table: LatencyTable, architectures: Sequence[Architecture]) -> Foretold:
-    """Measures whole networks, which no table has seen, and asks the table about them."""
-    measured = [measure(table.space, architecture, table.size) for architecture in architectures]
-    return Foretold(np.array(measured), np.array([table(architecture) for architecture in architectures]))
+    """Measures those networks whose blocks the table knows, all from other networks, and asks it about them."""
+    known = [architecture for architecture in architectures if table.knows(architecture)]
+    measured = [measure(table.space, architecture, table.size) for architecture in known]
+    return Foretold(np.array(measured), np.array([table(architecture) for architecture in known]))
 
 
 def device() -> str:

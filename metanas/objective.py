@@ -11,8 +11,8 @@ from metanas.errors import MetanasError
 class LatencyReward:
     """Accuracy x (latency / target)^w (MnasNet, Tan et al. 2019, equations 2 and 3), target and latency in seconds.
 
-    w is `below` for networks within the target and `above` for slower ones. Twice the latency for 5% more accuracy are
-    as good with -0.07 for both, the paper's soft constraint; 0 and -1 make a hard one.
+    w is `below` for networks within the target and `above` for slower ones. With -0.07 for both, the paper's soft
+    constraint, twice the latency is worth 5% more accuracy; 0 and -1 make a hard one.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

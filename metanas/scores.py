@@ -1,7 +1,7 @@
 """Zero-cost scores: what a network before training and one batch say of how well it will learn.
 
-All take logits as `network(inputs)` and the labelled batch. As surveyed by Abdelfattah et al. (2021, section 3), whose
-sums over layers we take; higher is better.
+All take logits as `network(inputs)` and the labelled batch. As compared by Abdelfattah et al. (2021, section 3.2),
+whose sums over layers we take; higher is better.
 """
 
 import copy
@@ -36,7 +36,7 @@ def randomise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 def synflow(network: nn.Module, batch: Samples) -> float:
-    """Synaptic flow (Tanaka et al. 2020, section 5): the sum of w dR/dw, where R is what an image of ones gives.
+    """Synaptic flow (SynFlow, Tanaka et al. 2020): the sum of w dR/dw, where R is what an image of ones gives.
 
     All weights count by their absolute value, normalisations are left out, and sums are in float64: the product over
     layers is large. Of the batch only the shape matters.
@@ -68,13 +68,13 @@ def naswot(network: nn.Module, batch: Samples) -> float:
 
 
 def snip(network: nn.Module, batch: Samples) -> float:
-    """Connection sensitivity (SNIP, Lee et al. 2019, equation 5, unnormalised): the sum of |w dL/dw|."""
+    """Connection sensitivity (SNIP, Lee et al. 2019, section 4.1, unnormalised): the sum of |w dL/dw|."""
     weights, gradients = _loss_gradients(network, batch)
     return sum(float((w.detach() * g).abs().sum()) for w, g in zip(weights, gradients, strict=True))
 
 
 def gradient_norm(network: nn.Module, batch: Samples) -> float:
-    """The sum over layers of the Euclidean norm of the loss's gradient (Abdelfattah et al. 2021, section 3.1)."""
+    """The sum over layers of the Euclidean norm of the loss's gradient (Abdelfattah et al. 2021, section 3.2)."""
     _, gradients = _loss_gradients(network, batch)
     return sum(float(g.norm()) for g in gradients)
 

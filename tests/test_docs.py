@@ -1,0 +1,53 @@
+"""The Python of the documentation runs, top to bottom."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from metanas.measures import parse_estimator
+from tests.runs import tiny_config
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What each page's blocks leave behind."""
+    found: dict[str, dict[str, Any]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("docs"))
+        for page in ("estimation.md", "spaces.md"):
+            found[page] = {}
+            exec("\n".join(blocks(page, "python")), found[page])
+    return found
+
+
+def test_the_page_on_estimation_runs(names: dict[str, dict[str, Any]]) -> None:
+    page = names["estimation.md"]
+    assert len(page["strategy"].population) == 3
+    assert len(page["accuracies"]) == 3
+    assert 0 <= int(page["answer"]) < 4
+    assert len(page["scores"]) == 6
+
+
+def test_the_page_on_spaces_runs(names: dict[str, dict[str, Any]]) -> None:
+    page = names["spaces.md"]
+    assert page["rewarded"].accuracy == pytest.approx(0.9)
+    assert page["error"] >= 0
+    assert 2.5 < page["growth"] < 7
+    assert page["accuracies"][page["best"]] == max(page["accuracies"].values())
+
+
+def test_the_configurations_are_configurations() -> None:
+    for text in blocks("spaces.md", "yaml"):
+        for line in text.splitlines():
+            tiny_config(**yaml.safe_load(line))
+    (estimator,) = blocks("estimation.md", "yaml")
+    assert parse_estimator(yaml.safe_load(estimator)).training.patience == 2
