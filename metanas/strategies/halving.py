@@ -157,7 +157,7 @@ class Halving(Race):
     def _places(self) -> int:
         start = self._starts()[self._bracket]
         climbs = self.top - start
-        begun = math.ceil(len(self._starts()) / (climbs + 1) * self.eta**climbs)
+        begun = math.ceil(len(self.rungs) / (climbs + 1) * self.eta**climbs)
         return max(1, int(begun / self.eta ** (self._rung - start)))
 
     def _next(self, rng: np.random.Generator, first: bool) -> tuple[Architecture, int] | None:
