@@ -22,6 +22,8 @@ from metanas.strategies.archive import Archive, Limits
 HIDDEN = 32
 SPREAD = 0.1
 """Weights start uniform within plus and minus this, so that the first architectures are nearly uniform."""
+DRAFTS = 64
+"""Architectures written at once: as a batch they take little longer than one, and not all are new."""
 MEMORY = 0.9
 """Share of the baseline that a batch leaves in place."""
 
@@ -159,7 +161,7 @@ class Controlled(ABC):
 
         def draw() -> Architecture:
             if not drafts:
-                drafts.extend(self._drafts(max(count, self.batch), rng))
+                drafts.extend(self._drafts(max(count, DRAFTS), rng))
             architecture, log_probability = drafts.pop()
             key = self.space.canonical(architecture)
             if key in self.archive.measured and len(self._lessons) < self.batch:

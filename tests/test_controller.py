@@ -73,7 +73,7 @@ def test_it_learns_a_known_optimum(kind: type[Controlled]) -> None:
     """Two of 4^6 architectures are optimal; after learning, most of what the controller writes is one of them."""
     space = Genes("toy", (4,) * 6)
     strategy, rng = kind(space, 4), np.random.default_rng(0)
-    for _ in range(120):
+    for _ in range(80):
         strategy.tell([Candidate(a, reward(a), Cost(1, 1)) for a in strategy.ask(5, rng)])
     assert strategy.population[0].accuracy == 1
     written = np.mean([reward(a) for a in strategy.controller.sample(200, rng)])
