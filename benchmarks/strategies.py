@@ -21,6 +21,7 @@ from metanas.api import Architecture
 from metanas.catalogue import make_strategy
 from metanas.errors import MetanasError
 from metanas.seeding import stream
+from metanas.spaces.genes import Genes
 from metanas.statistics import mean_interval
 from metanas.strategies.halving import fidelity
 from metanas.tables import nasbench201, transnas
@@ -38,6 +39,7 @@ class Contender:
     size: int = 20
     batch: int = 1
     seeds: int | None = None  # fewer or more than the others have
+    repeats: bool = False  # whether equivalent cells count as different
 
     @property
     def races(self) -> bool:
@@ -53,14 +55,16 @@ def race(name: str, over: str, **options: Any) -> Contender:
 CONTENDERS = {
     "exhaustive": Contender({"name": "exhaustive"}, seeds=1),
     "random": Contender({"name": "random"}),
+    "random, repeats": Contender({"name": "random"}, repeats=True),
     "local": Contender({"name": "local"}),
     "evolution": Contender({"name": "evolution", "costs": []}),
     "evolution one-point": Contender({"name": "evolution", "costs": [], "crossover": "one-point"}),
     "NSGA-II, macs": Contender({"name": "evolution"}),
     "regularized 20/10": Contender({"name": "regularized", "sample": 10}),
+    "regularized 20/10, repeats": Contender({"name": "regularized", "sample": 10}, repeats=True),
     "regularized 100/25": Contender({"name": "regularized"}, size=100),
-    "reinforce": Contender({"name": "reinforce"}, batch=10, seeds=30),
-    "ppo": Contender({"name": "ppo"}, batch=10, seeds=30),
+    "reinforce": Contender({"name": "reinforce"}, batch=5, seeds=20),
+    "ppo": Contender({"name": "ppo"}, batch=5, seeds=20),
     "guided, process": Contender({"name": "guided"}, batch=5),
     "guided, forest": Contender({"name": "guided", "model": "forest"}, batch=10, seeds=10),
     "halving": race("halving", "random"),
@@ -85,7 +89,8 @@ class Course:
 
 def search(table: Table, contender: Contender, seed: int, queries: int) -> Course:
     """Asks, looks up and tells until the queries are spent or nothing is left."""
-    strategy = make_strategy(contender.choice, table.space, contender.size)
+    space = Genes(table.space.name, table.space.counts) if contender.repeats else table.space
+    strategy = make_strategy(contender.choice, space, contender.size)
     rng = stream(seed, "strategies", table.name)
     look_up, rows, best, standing = LookUp(table), list[tuple[float, float]](), list[Architecture](), (0.0, -np.inf)
     while look_up.trainings < queries:

@@ -22,6 +22,8 @@ from metanas.strategies.archive import Archive, Limits
 HIDDEN = 32
 SPREAD = 0.1
 """Weights start uniform within plus and minus this, so that the first architectures are nearly uniform."""
+DRAFTS = 64
+"""Architectures written at once: as a batch they take little longer than one, and not all are new."""
 MEMORY = 0.9
 """Share of the baseline that a batch leaves in place."""
 
@@ -78,6 +80,26 @@ class Controller(nn.Module):
         return logits.log_softmax(1), state
 
 
+class Adam:
+    """Kingma and Ba 2015, algorithm 1, uphill. PyTorch's own loads a compiler at its first step, for seconds."""
+
+    def __init__(self, weights: Sequence[Tensor], rate: float) -> None:
+        self.weights, self.rate, self.steps = weights, rate, 0
+        self.means = [torch.zeros_like(weight) for weight in weights]
+        self.squares = [torch.zeros_like(weight) for weight in weights]
+
+    def step(self, gain: Tensor) -> None:
+        """One step that raises `gain`."""
+        self.steps += 1
+        gradients = torch.autograd.grad(gain, self.weights)
+        with torch.no_grad():
+            for weight, gradient, mean, square in zip(self.weights, gradients, self.means, self.squares, strict=True):
+                mean.lerp_(gradient, 1 - 0.9)
+                square.lerp_(gradient**2, 1 - 0.999)
+                scale = (square / (1 - 0.999**self.steps)).sqrt() + 1e-8
+                weight += self.rate * mean / (1 - 0.9**self.steps) / scale
+
+
 @dataclass(frozen=True)
 class Lesson:
     """What the controller wrote, how probable it was then, and what came of it."""
@@ -95,7 +117,9 @@ class Controlled(ABC):
     so that the settings suit any scale. Where the controller writes nothing new any more, uniform draws fill in.
     """
 
-    epochs = 1
+    RATE: float
+    """Adam's learning rate unless another is asked for."""
+    EPOCHS: int
     """Steps on each batch."""
 
     def __init__(
@@ -103,12 +127,13 @@ class Controlled(ABC):
         space: Genotypes,
         size: int,
         *,
-        rate: float = 0.01,
-        batch: int = 10,
+        rate: float | None = None,
+        batch: int = 5,
         entropy: float = 0.02,
         limits: Limits | None = None,
     ) -> None:
         """`rate` is Adam's learning rate, `batch` the lessons of a step, `entropy` the weight of the entropy bonus."""
+        rate = self.RATE if rate is None else rate
         if rate <= 0 or batch < 1 or entropy < 0:
             raise MetanasError(
                 f"controller: rate must be above 0, batch at least 1 and entropy at least 0, but they are {rate}, "
@@ -117,7 +142,7 @@ class Controlled(ABC):
         self.space, self.size, self.batch, self.entropy = space, size, batch, entropy
         self.archive = Archive(space, limits)
         self.controller = Controller(space.counts)
-        self.optimiser = torch.optim.Adam(self.controller.parameters(), lr=rate)
+        self.optimiser = Adam(list(self.controller.parameters()), rate)
         self._started = False
         self._baseline: float | None = None
         self._lessons: list[Lesson] = []
@@ -136,10 +161,10 @@ class Controlled(ABC):
 
         def draw() -> Architecture:
             if not drafts:
-                drafts.extend(self._drafts(max(count, self.batch), rng))
+                drafts.extend(self._drafts(max(count, DRAFTS), rng))
             architecture, log_probability = drafts.pop()
             key = self.space.canonical(architecture)
-            if key in self.archive.measured:
+            if key in self.archive.measured and len(self._lessons) < self.batch:
                 accuracy = self.archive.measured[key].accuracy
                 self._lessons.append(Lesson(architecture, log_probability, accuracy))
             elif architecture not in self.archive:
@@ -160,14 +185,10 @@ class Controlled(ABC):
             del self._lessons[: self.batch]
 
     def state(self) -> dict[str, Any]:
-        moments = [
-            {name: value.flatten().tolist() for name, value in moment.items()}
-            for moment in self.optimiser.state_dict()["state"].values()
-        ]
         return {
             "archive": self.archive.state(),
-            "weights": [weight.flatten().tolist() for weight in self.controller.parameters()],
-            "moments": moments,
+            "tensors": [tensor.flatten().tolist() for tensor in self._tensors()],
+            "steps": self.optimiser.steps,
             "started": self._started,
             "baseline": self._baseline,
             "lessons": [[list(x.architecture), x.log_probability, x.accuracy] for x in self._lessons],
@@ -176,19 +197,17 @@ class Controlled(ABC):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.archive.restore(state["archive"])
-        weights = list(self.controller.parameters())
         with torch.no_grad():
-            for weight, values in zip(weights, state["weights"], strict=True):
-                weight.copy_(torch.tensor(values).reshape(weight.shape))
-        for weight, moment in zip(weights, state["moments"], strict=False):  # there are none before the first step
-            shaped = {name: torch.tensor(values) for name, values in moment.items()}
-            self.optimiser.state[weight] = {
-                name: value.reshape(()) if name == "step" else value.reshape(weight.shape)
-                for name, value in shaped.items()
-            }
+            for tensor, values in zip(self._tensors(), state["tensors"], strict=True):
+                tensor.copy_(torch.tensor(values).reshape(tensor.shape))
+        self.optimiser.steps = state["steps"]
         self._started, self._baseline = state["started"], state["baseline"]
         self._lessons = [Lesson(tuple(genes), p, accuracy) for genes, p, accuracy in state["lessons"]]
         self._written = {tuple(genes): p for genes, p in state["written"]}
+
+    def _tensors(self) -> list[Tensor]:
+        """All that learning changes."""
+        return [*self.controller.parameters(), *self.optimiser.means, *self.optimiser.squares]
 
     def _drafts(self, count: int, rng: np.random.Generator) -> list[tuple[Architecture, float]]:
         architectures = self.controller.sample(count, rng)
@@ -204,12 +223,10 @@ class Controlled(ABC):
         advantages = torch.tensor((accuracies - self._baseline) / max(deviation, 1e-12), dtype=torch.float32)
         genes = torch.tensor([lesson.architecture for lesson in lessons])
         old = torch.tensor([lesson.log_probability for lesson in lessons])
-        for _ in range(self.epochs):
+        for _ in range(self.EPOCHS):
             log_probability, entropy = self.controller(genes)
             gain = self._gain(advantages, log_probability, old) + self.entropy * entropy
-            self.optimiser.zero_grad()
-            (-gain.mean()).backward()
-            self.optimiser.step()
+            self.optimiser.step(gain.mean())
 
     @abstractmethod
     def _gain(self, advantages: Tensor, log_probability: Tensor, old: Tensor) -> Tensor:
@@ -219,6 +236,8 @@ class Controlled(ABC):
 class Reinforce(Controlled):
     """The policy gradient with a baseline."""
 
+    RATE, EPOCHS = 0.03, 1
+
     def _gain(self, advantages: Tensor, log_probability: Tensor, old: Tensor) -> Tensor:
         return advantages * log_probability
 
@@ -226,7 +245,7 @@ class Reinforce(Controlled):
 class Ppo(Controlled):
     """Proximal policy optimisation: several steps on a batch, each kept near the policy that wrote it (equation 7)."""
 
-    epochs = 4
+    RATE, EPOCHS = 0.01, 4
     CLIP = 0.2
 
     def _gain(self, advantages: Tensor, log_probability: Tensor, old: Tensor) -> Tensor:

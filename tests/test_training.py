@@ -172,6 +172,46 @@ class TestResume:
         assert results(folder) == expected
 
 
+class TestStrategies:
+    @pytest.mark.parametrize(
+        "strategy",
+        [
+            {"name": "regularized"},
+            {"name": "guided", "initial": 2, "model": "forest"},
+            {"name": "reinforce", "batch": 2},
+            {"name": "asha", "over": {"name": "local", "starts": 2}, "rungs": [0.5, 1.0], "eta": 2},
+        ],
+        ids=lambda strategy: strategy["name"],
+    )
+    def test_any_strategy_runs_by_name_within_limits_and_resumes_exactly(
+        self, tmp_path: Path, strategy: dict[str, Any]
+    ) -> None:
+        limits = {"params": 3000}
+        config = tiny_config(search=TINY["search"] | {"strategy": strategy, "limits": limits})
+        train(config, tmp_path / "whole" / "run")
+        with pytest.raises(Interruption):
+            train(config, tmp_path / "broken" / "run", show=counted(interrupt, 9))
+        train(config, tmp_path / "broken" / "run", resume=True)
+        expected = results(tmp_path / "whole" / "run")
+        assert results(tmp_path / "broken" / "run") == expected
+        population = json.loads((tmp_path / "whole" / "run" / "population.json").read_text())
+        assert population["population"]
+        assert all(row["params"] <= 3000 for row in population["population"])
+        measured = {e.architecture for e in expected["rows"] if e.status == "ok"}
+        assert len(measured) > TINY["search"]["population"]
+
+    def test_a_wrong_strategy_is_named_before_anything_is_written(self, tmp_path: Path) -> None:
+        config = tiny_config(search=TINY["search"] | {"strategy": {"name": "annealing"}})
+        with pytest.raises(MetanasError, match=r"search\.strategy: there is no strategy 'annealing'"):
+            train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_limits_that_no_architecture_meets_end_the_run_with_a_sentence(self, tmp_path: Path) -> None:
+        config = tiny_config(search=TINY["search"] | {"limits": {"params": 10}})
+        with pytest.raises(MetanasError, match=r"limits: none of 2,000 architectures .* within params 10; the least"):
+            train(config, tmp_path / "run")
+
+
 class TestMinutes:
     def test_a_run_by_minutes_repeats_by_steps(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("metanas.search.CHUNK", 2)

@@ -52,10 +52,10 @@ class Race(ABC):
         return self.rungs[self._awaited.get(self.space.canonical(architecture), self.top)]
 
     def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
-        """Those that climb, before new ones of the strategy inside."""
+        """Those that climb, before new ones of the strategy inside. One at least, as long as any is left."""
         asked: list[Architecture] = []
         while len(asked) < count:
-            found = self._next(rng)
+            found = self._next(rng, first=not asked)
             if found is None:
                 break
             architecture, rung = found
@@ -99,8 +99,8 @@ class Race(ABC):
         """Nobody has climbed yet."""
 
     @abstractmethod
-    def _next(self, rng: np.random.Generator) -> tuple[Architecture, int] | None:
-        """What to measure next and on which rung; None when nothing is left."""
+    def _next(self, rng: np.random.Generator, first: bool) -> tuple[Architecture, int] | None:
+        """What to measure next and on which rung; None when nothing is left. `first` of what is asked for at once."""
 
     @abstractmethod
     def _climb_state(self) -> Any:
@@ -119,7 +119,7 @@ class Asha(Race):
     def _begin(self) -> None:
         self._climbed: list[set[Architecture]] = [set() for _ in self.rungs]
 
-    def _next(self, rng: np.random.Generator) -> tuple[Architecture, int] | None:
+    def _next(self, rng: np.random.Generator, first: bool) -> tuple[Architecture, int] | None:
         for rung in range(self.top - 1, -1, -1):
             standing = self.standings[rung].values()
             for candidate in nlargest(int(len(standing) / self.eta), standing, key=lambda c: c.accuracy):
@@ -140,8 +140,8 @@ class Asha(Race):
 class Halving(Race):
     """Successive halving (Jamieson and Talwalkar 2016): brackets of which the best 1 / eta of every rung climb.
 
-    A rung is closed when as many were measured as it has places; while results are missing, late or lost, the next
-    best are asked for, so nobody waits and a failure holds nothing up.
+    A rung is closed when as many were measured as it has places, and no more are asked for at once. While results are
+    missing, late or lost, every further `ask` gives the next best, so nobody waits and a failure holds nothing up.
     """
 
     def _begin(self) -> None:
@@ -157,13 +157,15 @@ class Halving(Race):
     def _places(self) -> int:
         start = self._starts()[self._bracket]
         climbs = self.top - start
-        begun = math.ceil(len(self._starts()) / (climbs + 1) * self.eta**climbs)
+        begun = math.ceil(len(self.rungs) / (climbs + 1) * self.eta**climbs)
         return max(1, int(begun / self.eta ** (self._rung - start)))
 
-    def _next(self, rng: np.random.Generator) -> tuple[Architecture, int] | None:
+    def _next(self, rng: np.random.Generator, first: bool) -> tuple[Architecture, int] | None:
         while True:
             measured = [self.standings[self._rung][key] for key in self._asked if key in self.standings[self._rung]]
             if len(measured) < self._places():
+                if len(self._asked) >= self._places() and not first:
+                    return None
                 architecture = self._candidate(rng)
                 if architecture is not None:
                     self._asked.append(self.space.canonical(architecture))

@@ -21,7 +21,7 @@ class Strategy(Protocol):
         """The architectures worth keeping so far, each a network of its own. Empty before the first result."""
 
     def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
-        """New architectures to measure; fewer, or none, when no more are left.
+        """New architectures to measure: fewer where some must be measured first, none when no more are left.
 
         Raises MetanasError when no architecture meets the limits that were given.
         """

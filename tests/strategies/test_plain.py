@@ -1,0 +1,69 @@
+"""Exhaustive and local search, and regularized evolution, on a space whose accuracies are known."""
+
+import numpy as np
+import pytest
+
+from metanas.api import Candidate, Cost
+from metanas.errors import MetanasError
+from metanas.spaces.genes import Genes, enumerated, neighbours
+from metanas.strategies.plain import Exhaustive, LocalSearch
+from metanas.strategies.regularized import Regularized
+from tests.strategies.digits import Digits, measure
+
+
+def test_exhaustive_search_finds_the_best_of_all() -> None:
+    strategy, rng = Exhaustive(Digits(3), 1), np.random.default_rng(0)
+    while asked := strategy.ask(7, rng):
+        strategy.tell([measure(a) for a in asked])
+    assert strategy.population[0].architecture == (3, 0, 3)
+    assert len(strategy.archive) == len(Digits(3).different())
+
+
+def test_exhaustive_search_of_a_large_space_is_refused() -> None:
+    with pytest.raises(MetanasError, match=r"has 1\.05e\+06 architectures, too many for the exhaustive strategy"):
+        Exhaustive(Digits(10), 1)
+
+
+def test_enumeration_and_neighbours_are_those_of_the_definition() -> None:
+    space = Genes("mixed", (2, 1, 3))
+    every = [enumerated(space, i) for i in range(space.size())]
+    assert every == sorted(set(every))
+    assert len(every) == 6
+    for a in every:
+        assert set(neighbours(space, a)) == {b for b in every if sum(x != y for x, y in zip(a, b, strict=True)) == 1}
+
+
+def test_local_search_climbs_to_the_top_and_starts_again() -> None:
+    """Without the second gene's exception every step up is one gene, so a climb never sticks."""
+    strategy, rng, accuracies = LocalSearch(Digits(5), 3, starts=1), np.random.default_rng(0), list[float]()
+    for _ in range(60):
+        (architecture,) = strategy.ask(1, rng)
+        accuracies.append(measure(architecture).accuracy)
+        strategy.tell([measure(architecture)])
+    top = accuracies.index(1.0)
+    # At most 15 neighbours for each of at most 5 steps.
+    assert top <= 60
+    assert strategy.population[0].accuracy == 1
+
+
+def test_the_oldest_dies_and_not_the_worst() -> None:
+    strategy = Regularized(Digits(4), 3, sample=3)
+    told = [Candidate((1, 1, 1, i), accuracy, Cost(1, 1)) for i, accuracy in enumerate((0.9, 0.1, 0.5, 0.3))]
+    strategy.tell(told[:3])
+    strategy.tell(told[3:])
+    assert [c.accuracy for c in strategy.population] == [0.1, 0.5, 0.3]
+    strategy.tell([Candidate((1, 1, 1, 1), 0.2, Cost(1, 1))])  # measured again, it keeps its age
+    assert [c.accuracy for c in strategy.population] == [0.2, 0.5, 0.3]
+
+
+def test_children_are_mutations_of_the_best_of_the_sample() -> None:
+    strategy = Regularized(Digits(4), 3, sample=3)
+    strategy.tell([measure(a) for a in ((3, 0, 3, 1), (1, 1, 1, 1), (2, 2, 2, 2))])
+    children = strategy.ask(5, np.random.default_rng(0))
+    assert set(children) <= set(neighbours(Digits(4), (3, 0, 3, 1)))
+
+
+def test_the_sample_must_lie_within_the_population() -> None:
+    assert Regularized(Digits(4), 100).sample == 25
+    with pytest.raises(MetanasError, match="sample must be from 1 to the population, which is 3, but is 25"):
+        Regularized(Digits(4), 3, sample=25)

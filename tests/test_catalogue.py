@@ -1,0 +1,54 @@
+"""Strategies by name: every mistake is one sentence."""
+
+from typing import Any
+
+import pytest
+
+from metanas.catalogue import STRATEGIES, make_strategy
+from metanas.errors import MetanasError
+from metanas.strategies.archive import Limits
+from metanas.strategies.halving import Asha
+from metanas.strategies.regularized import Regularized
+from tests.strategies.digits import Digits, cost
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"name": "annealing"}, r"^search\.strategy: there is no strategy 'annealing'; name one of random, "),
+        ({"sample": 3}, r"^search\.strategy: there is no strategy None; name one of "),
+        (
+            {"name": "regularized", "sampel": 3},
+            r"option 'sampel' of the strategy 'regularized': Extra inputs .*; its options are sample",
+        ),
+        ({"name": "regularized", "sample": "many"}, r"option 'sample' of the strategy 'regularized': .*got 'many'"),
+        ({"name": "evolution", "crossover": "two-point"}, r"option 'crossover' .*'uniform' or 'one-point'"),
+        ({"name": "evolution", "costs": ["price"]}, r"costs: 'price' is no cost .*params, macs, latency"),
+        ({"name": "guided", "model": "oracle"}, r"there is no model 'oracle'; name one of gaussian process, forest"),
+        ({"name": "asha", "over": {"name": "annealing"}}, r"^search\.strategy\.over: there is no strategy 'annealing'"),
+        ({"name": "asha", "over": {"name": "random", "limits": 3}}, r"option 'limits' of the strategy 'random'"),
+    ],
+)
+def test_mistakes_are_named(choice: dict[str, Any], message: str) -> None:
+    with pytest.raises(MetanasError, match=message):
+        make_strategy(choice, Digits(4), 6)
+
+
+def test_options_and_limits_reach_the_strategy_inside() -> None:
+    limits = Limits(cost, {"params": 5})
+    strategy = make_strategy(
+        {"name": "asha", "eta": 3, "over": {"name": "regularized", "sample": 2}}, Digits(4), 6, limits
+    )
+    assert isinstance(strategy, Asha)
+    assert (strategy.eta, strategy.size) == (3, 6)
+    assert isinstance(strategy.over, Regularized)
+    assert (strategy.over.sample, strategy.over.archive.limits) == (2, limits)
+
+
+def test_a_limit_on_no_cost_is_named() -> None:
+    with pytest.raises(MetanasError, match=r"limits: 'price' is no cost of an architecture; name some of params, macs"):
+        Limits(cost, {"price": 3})
+
+
+def test_every_strategy_can_be_named_alone() -> None:
+    assert all(make_strategy({"name": name}, Digits(4), 6).population == () for name in STRATEGIES)
