@@ -1,10 +1,15 @@
-"""What all tests share: the folder of real data, and an image cache of their own."""
+"""What all tests share: the folder of real data, an image cache of their own, and hypothesis without a clock."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine makes no test fail: what takes long is no mistake.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
