@@ -1,16 +1,15 @@
 """`metanas train`: the whole search, into a run's folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metanas.api import Architecture
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.config import RunConfig, as_yaml
-from metanas.cost import cost
 from metanas.errors import MetanasError
+from metanas.features import ArchitectureFeatures
 from metanas.run import RunFolder, RunListener, save_arrays, write_text
 from metanas.schedule import Progress, outer_rate
 from metanas.search import Outcome, Search, as_row, observations
@@ -19,8 +18,9 @@ from metanas.state import weights_of
 from metanas.store import Store
 from metanas.strategies.evolution import Evolution
 from metanas.trainer import MetaTrainer
-from predictors.features import architecture_features
-from predictors.saved import save_predictor
+from predictors.data import Data
+from predictors.features import Table
+from predictors.saved import Saved, save_predictor
 from predictors.screening import Screen
 
 Show = Callable[[dict[str, Any]], None]
@@ -56,7 +56,7 @@ def train(
     with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:
         trainer = MetaTrainer(SUPERNET, executor)
         strategy = Evolution(space, config.search.population)
-        screen = Screen(config.predictor.floor, config.seed)
+        screen = Screen(config.predictor.floor, config.seed, config.predictor.audit)
         features = ArchitectureFeatures(space, config.image.size)
         progress = _restore(folder, store, space, trainer, strategy, screen, features)
         search = Search(
@@ -77,26 +77,9 @@ def train(
         )
         outcome = search.run()
         if screen.predictor is not None:
-            save_predictor(out / "predictor.safetensors", screen.predictor, space.name)
+            _save_predictor(out / "predictor.safetensors", config, space, screen, features)
         _finish(folder, config, space, outcome, progress, trainer)
     return folder
-
-
-class ArchitectureFeatures:
-    """Architectures -> what the predictor sees of them, (n, d)."""
-
-    def __init__(self, space: Space, size: int) -> None:
-        self.space, self.size = space, size
-
-    def cost(self, architecture: Architecture) -> Any:
-        return cost(self.space, architecture, self.size)
-
-    def __call__(self, architectures: Sequence[Architecture]) -> np.ndarray:
-        costs = [self.cost(a) for a in architectures]
-        return architecture_features(
-            np.stack([self.space.encode(a) for a in architectures]),
-            np.log([[c.params, c.macs] for c in costs]),
-        )
 
 
 def _restore(
@@ -124,6 +107,16 @@ def _restore(
         seen = observations([e for e in kept if e.generation == generation], space.default)
         screen.update(features([a for a, _ in seen]), np.array([target for _, target in seen]))
     return progress
+
+
+def _save_predictor(
+    path: Path, config: RunConfig, space: Space, screen: Screen, features: ArchitectureFeatures
+) -> None:
+    """The search's own: its rows are means over all tasks of a generation."""
+    assert screen.predictor is not None
+    table = Table(screen.features, features.table([space.default]).layout)
+    data = Data.of(table, screen.targets, ["all"] * len(table))
+    save_predictor(path, Saved("trees", config.seed, space.name, data), screen.predictor)
 
 
 def _finish(
