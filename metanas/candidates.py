@@ -5,10 +5,11 @@ import numpy as np
 from metanas.api import Architecture
 from metanas.assembly import make_space
 from metanas.config import RunConfig
+from metanas.features import ArchitectureFeatures
 from metanas.run import RunFolder
 from metanas.seeding import stream
 from metanas.strategies.evolution import Evolution
-from metanas.training import ArchitectureFeatures, make_limits
+from metanas.training import make_limits
 from predictors.saved import load_predictor
 
 OFFSPRING = 24

@@ -28,9 +28,13 @@ class SpaceConfig(_Section):
 
 
 class PredictorConfig(_Section):
-    """The predictor prunes while its rank correlation on unseen evaluations is at least `floor`."""
+    """The predictor prunes while its rank correlation on unseen evaluations is at least `floor`; above 1: never.
+
+    `audit` of a generation's offspring are drawn at random from those that it would prune, to estimate what it misses.
+    """
 
     floor: float = 0.2
+    audit: int = Field(default=1, ge=0)
 
 
 class TestConfig(_Section):

@@ -61,6 +61,14 @@ class Judgement:
     used: bool
 
 
+@dataclass(frozen=True)
+class GeneEffect:
+    """What the value of one gene adds to the predicted accuracy, over the mean of its other values."""
+
+    name: str
+    effect: float
+
+
 def comparison(methods: Sequence[str], means: Sequence[float], halves: Sequence[float]) -> str:
     """Accuracies with their 95% intervals, one row a method; the first is ours."""
     with matplotlib.rc_context(STYLE):
@@ -166,6 +174,21 @@ def predictor_quality(judgements: Sequence[Judgement], floor: float) -> str:
         taus.xaxis.set_major_locator(MaxNLocator(integer=True))
         taus.legend(loc="upper left", ncols=3, fontsize=9)
         return _svg(figure, "Predicted against measured accuracy, and rank correlation by generation")
+
+
+def gene_effects(effects: Sequence[GeneEffect]) -> str:
+    """What raises and what lowers the prediction, one bar a gene."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 0.8 + 0.26 * len(effects)), layout="constrained")
+        axes = figure.subplots()
+        values = [effect.effect for effect in effects]
+        axes.barh(range(len(effects)), values, color=[OURS if value >= 0 else ACCENT for value in values])
+        axes.set_yticks(range(len(effects)), [effect.name for effect in effects])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel("predicted accuracy above that with the gene's other values")
+        return _svg(figure, "What each gene of the chosen architecture adds to its predicted accuracy")
 
 
 def _shade(number: int, generation: int, generations: Sequence[object]) -> dict[str, Any]:

@@ -18,22 +18,27 @@ from jinja2 import Environment, StrictUndefined
 from metanas.api import Architecture, Evaluation
 from metanas.errors import MetanasError
 from metanas.figures import (
+    GeneEffect,
     Judgement,
     Point,
     Step,
     accuracy_against_cost,
     comparison,
+    gene_effects,
     learning_curves,
     predictor_quality,
 )
 from metanas.pareto import pareto_front
 from metanas.statistics import Paired, mean_interval, paired
 from metanas.store import Store
+from predictors.audit import missed_winners
 from predictors.ranking import kendall
 
 OURS = "metanas"
 ASKED = ("pool", "hold_out", "image", "train", "validation", "test", "space", "budget", "workers")
 """What a reader wants to know of the configuration first."""
+MOST_EFFECTS = 16
+"""Genes whose effects are drawn, the largest first."""
 PHASES = {
     "weights": "training the shared weights",
     "fitness": "measuring architectures",
@@ -90,10 +95,16 @@ class Found:
     chosen: bool
 
 
-def write_report(run: Path, draw: Callable[[Architecture], str], describe: Callable[[Architecture], str]) -> Path:
+def write_report(
+    run: Path,
+    draw: Callable[[Architecture], str],
+    describe: Callable[[Architecture], str],
+    effects: Sequence[GeneEffect] = (),
+) -> Path:
     """Writes report.html into a run's folder and returns its path.
 
-    `draw` gives an architecture as one <svg> element, `describe` as a line of text. What the run has not done yet is
+    `draw` gives an architecture as one <svg> element, `describe` as a line of text; `effects` are those
+    of the chosen one's genes, as the predictor sees them. What the run has not done yet is
     named with the command that does it. Raises MetanasError where the folder holds no run or an unreadable file.
     """
     if not (run / "config.yaml").is_file():
@@ -117,6 +128,9 @@ def write_report(run: Path, draw: Callable[[Architecture], str], describe: Calla
         "curves": _curves(log, generations),
         "judgements": judgements,
         "predictor_chart": predictor_quality(judgements, config["predictor"]["floor"]) if judgements else None,
+        "effects_chart": gene_effects(effects[:MOST_EFFECTS]) if effects else None,
+        "missed": missed_winners([line["predictor"] for line in generations]),
+        "screen": generations[-1]["predictor"].get("why") if generations else None,
         "tau": kendall(*np.array([pair for j in judgements for pair in j.pairs]).T) if judgements else None,
         "phases": _phases(log),
         "evaluations": len(evaluations),

@@ -1,52 +1,154 @@
-"""`metanas predictor retrain`: the predictor anew, from the evaluations of several runs."""
+"""`metanas predictor retrain` and its neighbours: the predictor anew, from the evaluations of several runs."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from metanas.api import Architecture, Evaluation
 from metanas.assembly import make_space
 from metanas.errors import MetanasError
+from metanas.features import ArchitectureFeatures
 from metanas.run import RunFolder
-from metanas.search import observations
-from metanas.store import Store
-from metanas.training import ArchitectureFeatures
-from predictors.retrain import RetrainReport, retrain
-from predictors.saved import save_predictor
+from metanas.store import NewerStore, Store
+from predictors.choice import QUICK, RetrainReport, retrain
+from predictors.data import Data
+from predictors.drift import Drift, drift
+from predictors.saved import Saved
+from predictors.versions import Comparison, Versions
+
+Row = tuple[Architecture, str, float]
+"""An architecture, a task, and its mean accuracy there less that of the space's default on the same episodes."""
 
 
-def retrain_predictor(runs: Sequence[RunFolder], stores: Sequence[str] = ()) -> RetrainReport:
-    """Fits the predictor of the first run on its own evaluations, the other runs' and those of further stores.
+@dataclass(frozen=True)
+class Retrained:
+    """A new version: its report, how it compares with the one before, and whether it is in use now."""
 
-    It replaces predictor.safetensors in the first run's folder. Raises MetanasError for evaluations of another space.
+    version: int
+    report: RetrainReport
+    refused: tuple[str, ...]  # a sentence for each part of a store that was left out
+    comparison: Comparison | None
+    promoted: bool
+    why: str
+
+
+def retrain_predictor(
+    runs: Sequence[RunFolder], stores: Sequence[str] = (), models: Sequence[str] = QUICK
+) -> Retrained:
+    """A new version of the first run's predictor, from its own evaluations, the other runs' and those of more stores.
+
+    It is put in use unless it is worse than the present one. Evaluations of another space, and stores of a newer
+    version, are left out and named. Raises MetanasError when too little is left.
     """
     first = runs[0]
-    config = first.config
-    space = make_space(config)
-    features = ArchitectureFeatures(space, config.image.size)
-    seen: list[tuple[Architecture, float]] = []
-    for url in [*(f"sqlite:///{run.path / 'store.sqlite'}" for run in runs), *stores]:
-        with Store(url) as store:
-            evaluations = store.evaluations()
-        _refuse_another_space(url, evaluations, space.name)
-        for evaluation in {e.architecture: e for e in evaluations}.values():
-            space.check(evaluation.architecture)
-        seen += observations(evaluations, space.default)
-    architectures = list(dict.fromkeys(architecture for architecture, _ in seen))
-    predictor, report = retrain(
-        features([architecture for architecture, _ in seen]),
-        np.array([target for _, target in seen]),
-        [architectures.index(architecture) for architecture, _ in seen],
-        config.seed,
-    )
-    save_predictor(first.path / "predictor.safetensors", predictor, space.name)
-    return report
+    rows, refused = gather(first, [*map(_url, runs), *stores])
+    data, space = _data(first, rows), make_space(first.config).name
+    fitted, report = retrain(data, first.config.seed, models)
+    versions = Versions(first.path)
+    versions.adopt()
+    saved = Saved(report.model, first.config.seed, space, data)
+    number = versions.add(saved, fitted, _card(report, [*map(_url, runs), *stores], refused))
+    try:
+        comparison = versions.promote(number, first.config.seed)
+    except MetanasError as error:
+        return Retrained(number, report, tuple(refused), None, False, str(error))
+    return Retrained(number, report, tuple(refused), comparison, True, f"version {number} is in use")
 
 
-def _refuse_another_space(url: str, evaluations: Sequence[Evaluation], space: str) -> None:
-    others = {evaluation.space for evaluation in evaluations} - {space}
-    if others:
-        raise MetanasError(
-            f"the store '{url}' holds evaluations of the space '{min(others)}', this run's is '{space}'; leave it out, "
-            "or retrain the predictor of a run of that space with it."
-        )
+def watch(run: RunFolder, stores: Sequence[str]) -> Drift:
+    """How far the evaluations of `stores` are from what the run's predictor in use expects."""
+    versions = Versions(run.path)
+    versions.adopt()
+    if not versions.history:
+        raise MetanasError(f"'{run.path}' has no predictor; write one with `metanas predictor retrain`.")
+    rows, _ = gather(run, stores)
+    return drift(versions.read(versions.history[-1]), _data(run, rows))
+
+
+def gather(run: RunFolder, stores: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """What `stores` say of the run's space, and a sentence for each part of them that is left out."""
+    space, refused, rows = make_space(run.config), [], []
+    for url in stores:
+        try:
+            with Store(url) as store:
+                evaluations = store.evaluations()
+        except NewerStore as error:
+            refused.append(f"{error} It is left out.")
+            continue
+        for other in sorted({e.space for e in evaluations} - {space.name}):
+            count = sum(e.space == other for e in evaluations)
+            refused.append(
+                f"the store '{url}' holds {count} evaluations of the space '{other}', this run's is '{space.name}': "
+                "they are left out; retrain the predictor of a run of that space with them."
+            )
+        own = [e for e in evaluations if e.space == space.name]
+        odd = {e.architecture for e in own if not _belongs(run, e.architecture)}
+        if odd:
+            refused.append(
+                f"the store '{url}' holds {len(odd)} architectures of another version of the space '{space.name}', "
+                f"such as {min(odd)}: they are left out; give stores of runs with this run's space.options."
+            )
+        rows += observed([e for e in own if e.architecture not in odd], space.default)
+    if not rows:
+        raise MetanasError(" ".join(refused) or f"there are no evaluations in {', '.join(stores)}; search first.")
+    return rows, refused
+
+
+def observed(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[Row]:
+    """Mean differences to `anchor`, one a pair of architecture and task.
+
+    Episodes and weights differ between generations; the difference to one architecture on the same episode and the same
+    weights can be compared.
+    """
+    anchors = {
+        (e.weights_version, e.generation, e.seed, e.split, e.episode): e.accuracy
+        for e in evaluations
+        if e.architecture == anchor and e.accuracy is not None
+    }
+    found: dict[tuple[Architecture, str], list[float]] = defaultdict(list)
+    for e in evaluations:
+        at = (e.weights_version, e.generation, e.seed, e.split, e.episode)
+        if e.accuracy is not None and (base := anchors.get(at)) is not None:
+            found[e.architecture, e.task].append(e.accuracy - base)
+    return [(architecture, task, float(np.mean(gaps))) for (architecture, task), gaps in found.items()]
+
+
+def _belongs(run: RunFolder, architecture: Architecture) -> bool:
+    try:
+        make_space(run.config).check(architecture)
+    except MetanasError:
+        return False
+    return True
+
+
+def _url(run: RunFolder) -> str:
+    return f"sqlite:///{run.path / 'store.sqlite'}"
+
+
+def _data(run: RunFolder, rows: Sequence[Row]) -> Data:
+    features = ArchitectureFeatures(make_space(run.config), run.config.image.size)
+    different = list(dict.fromkeys(architecture for architecture, _, _ in rows))
+    place = {architecture: row for row, architecture in enumerate(different)}
+    table = features.table(different).take([place[architecture] for architecture, _, _ in rows])
+    return Data.of(table, np.array([target for _, _, target in rows]), [task for _, task, _ in rows])
+
+
+def _card(report: RetrainReport, stores: Sequence[str], refused: Sequence[str]) -> dict[str, object]:
+    tau = report.predictor
+    return {
+        "from": list(stores),
+        "left out": list(refused),
+        "figures": {
+            "held out": report.held_out_by,
+            "tau": [tau.tau, tau.low, tau.high],
+            "params": report.params.tau,
+            "macs": report.macs.tau,
+            "nearest": report.nearest.tau,
+            "recall": report.quality.recall,
+            "regret": report.quality.regret,
+            "coverage": report.coverage,
+            "models": report.models,
+        },
+    }

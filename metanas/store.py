@@ -57,6 +57,10 @@ _evaluations = Table(
 )
 
 
+class NewerStore(MetanasError):
+    """The database was written by a metanas newer than this one."""
+
+
 class Store:
     """The evaluations of one or several runs, in the order in which they were added. Only a driver writes."""
 
@@ -72,7 +76,7 @@ class Store:
             ) from error
         if found > VERSION:
             self._engine.dispose()
-            raise MetanasError(
+            raise NewerStore(
                 f"the store '{self._engine.url}' has version {found} and this metanas reads up to {VERSION}; "
                 "install a newer metanas."
             )

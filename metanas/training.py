@@ -1,18 +1,16 @@
 """`metanas train`: the whole search, into a run's folder."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metanas.api import Architecture, Cost
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.catalogue import make_strategy
 from metanas.config import RunConfig, as_yaml
-from metanas.cost import cost
 from metanas.errors import MetanasError
+from metanas.features import ArchitectureFeatures
 from metanas.latency import LatencyTable
 from metanas.run import RunFolder, RunListener, save_arrays, write_text
 from metanas.schedule import Progress, outer_rate
@@ -23,8 +21,9 @@ from metanas.store import Store
 from metanas.strategies.archive import Limits
 from metanas.strategies.strategy import Strategy
 from metanas.trainer import MetaTrainer
-from predictors.features import architecture_features
-from predictors.saved import save_predictor
+from predictors.data import Data
+from predictors.features import Table
+from predictors.saved import Saved, save_predictor
 from predictors.screening import Screen
 
 Show = Callable[[dict[str, Any]], None]
@@ -63,7 +62,7 @@ def train(
         return folder
     with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:
         trainer = MetaTrainer(SUPERNET, executor)
-        screen = Screen(config.predictor.floor, config.seed)
+        screen = Screen(config.predictor.floor, config.seed, config.predictor.audit)
         progress = _restore(folder, store, config.budget.choice, space, trainer, strategy, screen, features)
         search = Search(
             seed=config.seed,
@@ -85,27 +84,9 @@ def train(
         )
         outcome = search.run()
         if screen.predictor is not None:
-            save_predictor(out / "predictor.safetensors", screen.predictor, space.name)
+            _save_predictor(out / "predictor.safetensors", config, space, screen, features)
         _finish(folder, config, space, outcome, progress, trainer)
     return folder
-
-
-class ArchitectureFeatures:
-    """Architectures -> what the predictor sees of them, (n, d). `latency` gives the seconds of their costs."""
-
-    def __init__(self, space: Space, size: int, latency: Callable[[Architecture], float] | None = None) -> None:
-        self.space, self.size, self.latency = space, size, latency
-
-    def cost(self, architecture: Architecture) -> Cost:
-        found = cost(self.space, architecture, self.size)
-        return replace(found, latency=self.latency(architecture)) if self.latency else found
-
-    def __call__(self, architectures: Sequence[Architecture]) -> np.ndarray:
-        costs = [cost(self.space, a, self.size) for a in architectures]
-        return architecture_features(
-            np.stack([self.space.encode(a) for a in architectures]),
-            np.log([[c.params, c.macs] for c in costs]),
-        )
 
 
 def make_limits(config: RunConfig, features: ArchitectureFeatures) -> Limits | None:
@@ -143,6 +124,16 @@ def _restore(
         seen = observations([e for e in kept if e.generation == generation], space.default)
         screen.update(features([a for a, _ in seen]), np.array([target for _, target in seen]))
     return progress
+
+
+def _save_predictor(
+    path: Path, config: RunConfig, space: Space, screen: Screen, features: ArchitectureFeatures
+) -> None:
+    """The search's own: its rows are means over all tasks of a generation."""
+    assert screen.predictor is not None
+    table = Table(screen.features, features.table([space.default]).layout)
+    data = Data.of(table, screen.targets, ["all"] * len(table))
+    save_predictor(path, Saved("trees", config.seed, space.name, data), screen.predictor)
 
 
 def _finish(

@@ -1,30 +1,25 @@
-"""The predictor: extremely randomised trees, with the spread of their answers."""
+"""Forests of trees with the spread of their answers; the extremely randomised ones are the search's predictor."""
 
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
-TREES = 200
-LEAF = 2
+TREES = 100
+LEAF = 1
+SHARE = 0.5
+"""Of the columns that a split may choose from: among graph statistics and paths, half did as well as all."""
 
 
 class ForestPredictor:
-    """Mean and spread of extremely randomised trees (Geurts et al. 2006).
+    """Mean and spread over `trees`: extremely randomised (Geurts et al. 2006), or `kind` RandomForestRegressor."""
 
-    Keeps the table that it learned from, `features` (n, d) and `targets` (n,): with `seed`, `trees` and the smallest
-    `leaf` they make the same forest again.
-    """
-
-    def __init__(self, seed: int, trees: int = TREES, leaf: int = LEAF) -> None:
-        self.seed, self.trees, self.leaf = seed, trees, leaf
-        self.features = np.empty((0, 0))
-        self.targets = np.empty(0)
-        self._forest = ExtraTreesRegressor(trees, min_samples_leaf=leaf, random_state=seed, n_jobs=1)
+    def __init__(self, seed: int, trees: int = TREES, leaf: int = LEAF, kind: Any = ExtraTreesRegressor) -> None:
+        self.seed = seed
+        self._forest = kind(trees, min_samples_leaf=leaf, max_features=SHARE, random_state=seed, n_jobs=1)
 
     def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
         """Learns from features (n, d) and targets (n,), n at least 1, and forgets what it learned before."""
-        self.features, self.targets = features, targets
         self._forest.fit(features, targets)
         return self
 

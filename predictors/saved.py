@@ -1,61 +1,105 @@
-"""A predictor as one safetensors file: the table that it learned from and its settings, never code.
+"""A predictor as one safetensors file: the table that it learned from, its model and seed, never code.
 
-Loading fits the same forest again, which takes a moment and gives the same answers under the same library versions.
+Loading fits the same model again, which takes a moment and gives the same answers under the same library versions; a
+graph network's weights are in the file and are loaded as they are.
 """
 
 import json
 import os
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from metanas.errors import MetanasError
-from predictors.forest import ForestPredictor
+from predictors.data import Data
+from predictors.features import Table
+from predictors.graph_network import GraphNetwork
+from predictors.models import Predictor, make_model
 
-FORMAT = 1
-LIBRARIES = ("numpy", "scikit-learn", "scipy")
+FORMAT = 2
+LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")
+WEIGHT = "weights."
 
 
-def save_predictor(path: Path, predictor: ForestPredictor, space: str) -> None:
-    """Writes a fitted predictor of the architectures of `space`, whole or not at all."""
+@dataclass(frozen=True)
+class Saved:
+    """What a file holds: a model by name, its seed, the space of its architectures and what it learned from."""
+
+    model: str
+    seed: int
+    space: str
+    data: Data
+
+    def make(self) -> Predictor:
+        """The model, not fitted yet."""
+        return make_model(self.model, self.seed, self.data.table.layout)
+
+
+def library_versions() -> dict[str, str]:
+    """Of what answers depend on."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def save_predictor(path: Path, saved: Saved, fitted: Predictor) -> None:
+    """Writes a predictor that was fitted to `saved.data`, whole or not at all."""
     about = {
         "format": FORMAT,
-        "space": space,
-        "seed": predictor.seed,
-        "trees": predictor.trees,
-        "leaf": predictor.leaf,
-        "versions": {name: version(name) for name in LIBRARIES},
+        "space": saved.space,
+        "model": saved.model,
+        "seed": saved.seed,
+        "layout": saved.data.table.layout,
+        "tasks": saved.data.tasks,
+        "versions": library_versions(),
     }
-    table = {
-        "features": np.ascontiguousarray(predictor.features, dtype=np.float64),
-        "targets": np.ascontiguousarray(predictor.targets, dtype=np.float64),
-    }
+    arrays = {"features": saved.data.table.values, "targets": saved.data.targets}
+    if isinstance(fitted, GraphNetwork):
+        arrays |= {WEIGHT + name: array for name, array in fitted.arrays().items()}
     partial = path.with_name(path.name + ".partial")
-    save_file(table, partial, metadata={"predictor": json.dumps(about)})
+    save_file({name: np.array(a, order="C") for name, a in arrays.items()}, partial, {"predictor": json.dumps(about)})
     os.replace(partial, path)
 
 
-def load_predictor(path: Path, space: str, width: int) -> ForestPredictor:
-    """Fits the saved predictor again, for rows of `width` features of `space`. Raises MetanasError if it is another."""
+def read_predictor(path: Path) -> tuple[Saved, dict[str, np.ndarray]]:
+    """What a file holds, and the weights of a graph network. Raises MetanasError where it is no saved predictor."""
     try:
         with safe_open(path, framework="numpy") as file:
             about = json.loads((file.metadata() or {})["predictor"])
-            features, targets = file.get_tensor("features"), file.get_tensor("targets")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            _refuse_format(path, about)
+            layout = tuple((name, width) for name, width in about["layout"])
+            data = Data.of(Table(arrays["features"], layout), arrays["targets"], about["tasks"])
+            saved = Saved(about["model"], about["seed"], about["space"], data)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise MetanasError(
             f"'{path}' is not a saved predictor ({error}); write one with `metanas predictor retrain`."
         ) from error
-    if about["format"] > FORMAT:
+    weights = {name.removeprefix(WEIGHT): array for name, array in arrays.items() if name.startswith(WEIGHT)}
+    return saved, weights
+
+
+def _refuse_format(path: Path, about: dict[str, Any]) -> None:
+    if about["format"] != FORMAT:
         raise MetanasError(
-            f"the predictor '{path}' has format {about['format']} and this metanas reads up to {FORMAT}; "
-            "install a newer metanas."
+            f"the predictor '{path}' has format {about['format']} and this metanas reads format {FORMAT}; "
+            "write it anew with `metanas predictor retrain`, or install the metanas that wrote it."
         )
-    if about["space"] != space or features.shape[1] != width:
+
+
+def load_predictor(path: Path, space: str, width: int) -> Predictor:
+    """The saved predictor, fitted, for rows of `width` features of `space`. Raises MetanasError if it is another."""
+    saved, weights = read_predictor(path)
+    known = saved.data.table.values.shape[1]
+    if saved.space != space or known != width:
         raise MetanasError(
-            f"the predictor '{path}' knows {features.shape[1]} features of the space '{about['space']}', expected "
+            f"the predictor '{path}' knows {known} features of the space '{saved.space}', expected "
             f"{width} of '{space}'; retrain it with `metanas predictor retrain` on runs of that space."
         )
-    return ForestPredictor(about["seed"], about["trees"], about["leaf"]).fit(features, targets)
+    model = saved.make()
+    if isinstance(model, GraphNetwork):
+        return model.restore(weights)
+    return model.fit(saved.data.table.values, saved.data.targets)

@@ -5,10 +5,12 @@ import json
 import os
 import pkgutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from sklearn.datasets import load_digits
 from metanas.cli import main
 from metanas.model import load_model, predict
 from metanas.run import RunFolder
-from predictors.saved import load_predictor
+from metanas.store import Store
+from predictors.saved import read_predictor
 from tests.runs import TINY
 
 Command = Callable[..., tuple[int, str, str]]
@@ -147,15 +150,61 @@ class TestLife:
         assert code == 0
         assert "nothing can be held out" in out
 
-    def test_retrained_predictor_replaces_the_first_runs(self, metanas: Command, trained: Path) -> None:
+    def test_retrained_predictor_is_used_unless_worse_and_can_be_rolled_back(
+        self, metanas: Command, trained: Path
+    ) -> None:
         before = (trained / "predictor.safetensors").read_bytes()
         code, out, err = metanas("predictor", "retrain", trained, "--json")
         assert code == 0, err
-        report = json.loads(out)
-        assert -1 <= report["predictor"]["low"] <= report["predictor"]["tau"] <= report["predictor"]["high"] <= 1
-        assert (trained / "predictor.safetensors").read_bytes() != before
-        width = load_predictor_width(trained)
-        assert load_predictor(trained / "predictor.safetensors", "stages", width).targets.shape == (report["rows"],)
+        found = json.loads(out)
+        tau = found["report"]["predictor"]
+        assert -1 <= tau["low"] <= tau["tau"] <= tau["high"] <= 1
+        assert (found["version"], found["refused"]) == (2, [])
+        assert ((trained / "predictor.safetensors").read_bytes() != before) == found["promoted"]
+        saved, _ = read_predictor(trained / "predictors" / "2" / "predictor.safetensors")
+        assert saved.data.targets.shape == (found["report"]["rows"],)
+        assert saved.space == "stages"
+        code, out, err = metanas("predictor", "show", trained, "--json")
+        shown = json.loads(out)
+        assert [card["version"] for card in shown["versions"]] == [1, 2]
+        assert shown["history"] == ([1, 2] if found["promoted"] else [1])
+        assert shown["versions"][1]["figures"]["tau"][0] == tau["tau"]
+        code, out, _ = metanas("predictor", "compare", trained, "1", "--json")
+        assert code == 0
+        assert set(json.loads(out)) == {"held_out_by", "old", "new", "difference", "p"}
+        if found["promoted"]:
+            assert metanas("predictor", "rollback", trained)[0] == 0
+        assert (trained / "predictor.safetensors").read_bytes() == before
+        code, out, err = metanas("predictor", "rollback", trained)
+        assert code == 2
+        assert "no earlier predictor version" in err
+        code, out, err = metanas("predictor", "promote", trained, "9")
+        assert code == 2
+        assert "no predictor version 9" in err
+
+    def test_evaluations_of_another_space_and_newer_stores_are_left_out_and_named(
+        self, metanas: Command, trained: Path, tmp_path: Path
+    ) -> None:
+        mixed, newer = f"sqlite:///{tmp_path / 'mixed.sqlite'}", f"sqlite:///{tmp_path / 'newer.sqlite'}"
+        with RunFolder(trained).store() as store:
+            own = store.evaluations()[:40]
+        with Store(mixed) as store:
+            store.add("other", [replace(own[0], space="cells"), replace(own[0], architecture=(99,)), *own])
+        with Store(newer):
+            pass
+        with sqlite3.connect(tmp_path / "newer.sqlite") as connection:
+            connection.execute("UPDATE schema_version SET version = 99")
+        code, out, err = metanas("predictor", "retrain", trained, "--store", mixed, "--store", newer, "--json")
+        assert code == 0, err
+        space, odd, version = json.loads(out)["refused"]
+        assert "mixed.sqlite" in space
+        assert "holds 1 evaluations of the space 'cells', this run's is 'stages'" in space
+        assert "1 architectures of another version of the space 'stages'" in odd
+        assert "newer.sqlite" in version
+        assert "has version 99" in version
+        code, out, err = metanas("predictor", "show", trained, "--store", mixed)
+        assert code == 0, err
+        assert "within their 90% intervals" in out
 
     def test_episodes_of_others(self, metanas: Command, trained: Path, tmp_path: Path) -> None:
         for number in range(3):
@@ -177,14 +226,6 @@ class TestLife:
         code, out, _ = metanas("doctor", "--json")
         assert code == 0
         assert {"python", "torch"} <= {check["name"].split()[0].lower() for check in json.loads(out)}
-
-
-def load_predictor_width(run: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(run / "predictor.safetensors", framework="numpy") as file:
-        width: int = file.get_tensor("features").shape[1]
-    return width
 
 
 class TestModel:

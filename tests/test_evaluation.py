@@ -16,10 +16,11 @@ from metanas.assembly import CONV4, RANDOM, make_learner, make_pool, make_sample
 from metanas.candidates import candidates
 from metanas.errors import MetanasError
 from metanas.evaluation import evaluate, evaluate_folders
+from metanas.features import ArchitectureFeatures
 from metanas.run import RunFolder
 from metanas.samples import Samples
 from metanas.state import fill
-from metanas.training import ArchitectureFeatures, train
+from metanas.training import train
 from metanas.transfer import fine_tune
 from predictors.saved import load_predictor
 from tests.reference import nearest_prototype

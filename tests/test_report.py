@@ -14,6 +14,7 @@ from scipy import stats
 
 from metanas.api import Architecture, Evaluation
 from metanas.errors import MetanasError
+from metanas.figures import GeneEffect
 from metanas.report import write_report
 from metanas.store import Store
 
@@ -215,6 +216,23 @@ def test_architectures_are_drawn_the_chosen_one_first(run: Path) -> None:
     assert drawings[:2] == [chosen, chosen], "once by itself, once among all"
     assert set(drawings) == {str(tuple(member["architecture"])) for member in population["population"]}
     assert f"<strong>Chosen:</strong> described {chosen}" in page
+
+
+def test_pruning_and_effects_are_told(run: Path) -> None:
+    assert "were measured all the same" not in page_of(run), "nothing was audited"
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["event"] == "generation":
+            used = line["predictor"]["used"]
+            line["predictor"] |= {"audited": 2 * used, "winners": int(used), "why": "stands aside: too few"}
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    effects = [GeneEffect("gene 3: 5x5", 0.02), GeneEffect("gene 1: max", -0.01)]
+    page = write_report(run, str, str, effects).read_text(encoding="utf-8")
+    assert "Of 16 pruned candidates 4, drawn at random" in page
+    assert "pruning missed about 8" in " ".join(page.split())
+    assert "In the last generation it stands aside: too few." in page
+    assert "gene 3: 5x5" in page
+    assert page.index("gene 3: 5x5") < page.index("gene 1: max")
 
 
 def test_what_is_missing_is_named_with_its_command(run: Path) -> None:

@@ -1,9 +1,12 @@
 """The screen prunes while it can tell and stands aside while it cannot."""
 
+from copy import copy
+
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
+from predictors.audit import missed_winners
 from predictors.forest import ForestPredictor
 from predictors.screening import ENOUGH, WINDOW, Screen
 
@@ -21,7 +24,9 @@ def test_nothing_is_pruned_before_there_is_a_measure() -> None:
     assert screen.choose(rows(rng, 9)[0], 4) == [0, 1, 2, 3]
     screen.update(*rows(rng, 30))
     assert screen.choose(rows(rng, 9)[0], 4) == [0, 1, 2, 3], "fitted, but not judged yet"
-    assert screen.report() == {"tau": None, "unseen": 0, "used": False, "pruned": 0}
+    report = screen.report()
+    assert (report["tau"], report["unseen"], report["used"], report["pruned"]) == (None, 0, False, 0)
+    assert report["why"] == "stands aside: 0 unseen evaluations so far, 8 are needed to judge it"
 
 
 def test_tau_is_that_of_the_previous_fit_on_rows_it_had_not_seen() -> None:
@@ -66,7 +71,9 @@ def test_it_stands_aside_when_it_predicts_noise() -> None:
     screen.floor = screen.tau + 0.01
     features = rows(rng, 20)[0]
     assert screen.choose(features, 7) == list(range(7))
-    assert screen.report() == {"tau": screen.tau, "unseen": WINDOW, "used": False, "pruned": 0}
+    report = screen.report()
+    assert (report["tau"], report["unseen"], report["used"], report["pruned"]) == (screen.tau, WINDOW, False, 0)
+    assert report["why"].startswith(f"stands aside: Kendall's tau {screen.tau:.2f} on {WINDOW} unseen evaluations")
 
 
 def test_trust_is_lost_when_the_world_turns() -> None:
@@ -85,7 +92,7 @@ def test_few_answers_are_pooled_over_generations() -> None:
     screen = Screen(floor=0.2, seed=0)
     screen.update(*rows(rng, 40))
     features, targets = np.unique(rows(rng, 400)[0], axis=0)[::7], None
-    known = {row.tobytes() for row in screen.predictor.features} if screen.predictor else set()
+    known = {row.tobytes() for row in screen.features} if screen.predictor else set()
     features = np.array([row for row in features if row.tobytes() not in known])
     targets = features.sum(1)
     half = ENOUGH // 2
@@ -106,3 +113,63 @@ def test_constant_targets_and_empty_updates_are_no_trust() -> None:
         screen.update(rows(rng, 30)[0], np.ones(30))
     assert screen.tau == 0.0
     assert not screen.trusted
+
+
+def trusted(audit: int, seed: int = 0) -> Screen:
+    rng = np.random.default_rng(seed)
+    screen = Screen(floor=0.2, seed=seed, audit=audit)
+    screen.update(*rows(rng, 60))
+    screen.update(*rows(rng, 60))
+    assert screen.trusted
+    return screen
+
+
+def test_an_audit_takes_places_from_the_kept_and_draws_from_the_pruned() -> None:
+    features, _ = rows(np.random.default_rng(9), 40)
+    alone, audited = trusted(0).choose(features, 10), trusted(3).choose(features, 10)
+    assert len(set(audited)) == 10
+    assert audited[:7] == alone[:7]
+    assert not set(audited[7:]) & set(audited[:7])
+    assert audited == trusted(3).choose(features, 10), "a function of the seed and of how often it learned"
+    drawn = {row for seed in range(8) for row in trusted(3, seed).choose(features, 10)[7:]}
+    assert len(drawn) > 12, "any pruned candidate may be drawn"
+    screen = trusted(3)
+    assert len(screen.choose(features[:5], 10)) == 5
+    assert screen.report()["audited"] == 0, "nothing was pruned, nothing is audited"
+
+
+def test_missed_winners_are_estimated_right_on_a_planted_case() -> None:
+    """The screen believes the opposite for a tenth of the candidates: the truth about all of them is known here."""
+    reports, missed, fitted = [], 0, trusted(2)
+    for seed in range(25):
+        rng = np.random.default_rng(100 + seed)
+        screen = copy(fitted)
+        screen.seed = seed
+        features, targets = rows(rng, 40)
+        jewel = rng.random(40) < 0.1
+        truth = np.where(jewel, 100 + rng.random(40), targets)
+        chosen = screen.choose(features, 10)
+        kept = chosen[:8]
+        best = truth[kept].max()
+        pruned = [row for row in range(40) if row not in kept]
+        missed += int((truth[pruned] > best).sum())
+        screen.update(features[chosen], truth[chosen])
+        report = screen.report()
+        assert report["pruned"] == 32
+        assert report["winners"] <= report["audited"] <= 2
+        reports.append(report)
+    found = missed_winners(reports)
+    assert found is not None
+    assert found.pruned == 25 * 32
+    assert found.low <= missed <= found.high
+    assert found.estimate == pytest.approx(missed, rel=0.6)
+    assert missed > 20, "the case is worth estimating"
+
+
+def test_a_perfect_screen_misses_nothing() -> None:
+    reports = [{"pruned": 20, "audited": 2, "winners": 0}] * 3 + [{"pruned": 0, "audited": 0, "winners": 0}]
+    found = missed_winners(reports)
+    assert found is not None
+    assert (found.pruned, found.audited, found.winners, found.estimate, found.low) == (60, 6, 0, 0.0, 0.0)
+    assert found.high == pytest.approx(60 * (1 - 0.025 ** (1 / 6)))
+    assert missed_winners([{"pruned": 5, "audited": 0, "winners": 0}]) is None

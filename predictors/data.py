@@ -1,0 +1,53 @@
+"""The evaluations that a predictor learns from, as one table of rows (architecture, task)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from predictors.features import Table
+
+FEWEST_TASKS = 3
+"""Tasks below which architectures are held out in place of tasks."""
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Data:
+    """Features (n, d) with targets (n,), the name of each row's task and the number of its architecture."""
+
+    table: Table
+    targets: np.ndarray
+    tasks: tuple[str, ...]
+    architectures: np.ndarray
+
+    @classmethod
+    def of(cls, table: Table, targets: np.ndarray, tasks: Sequence[str]) -> Self:
+        """Rows with the same features are one architecture."""
+        _, architectures = np.unique(table.values, axis=0, return_inverse=True)
+        return cls(table, np.asarray(targets, dtype=np.float64), tuple(tasks), architectures.reshape(-1))
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, rows: np.ndarray) -> "Data":
+        """Some of the rows."""
+        tasks = tuple(self.tasks[row] for row in rows)
+        return Data(self.table.take(rows), self.targets[rows], tasks, self.architectures[rows])
+
+    @property
+    def task_names(self) -> list[str]:
+        """Without repeats, in order."""
+        return sorted(set(self.tasks))
+
+    @property
+    def held_out_by(self) -> str:
+        """What is held out to judge a model: "tasks", or "architectures" where there are too few tasks."""
+        return "tasks" if len(self.task_names) >= FEWEST_TASKS else "architectures"
+
+    def groups(self) -> np.ndarray:
+        """The number (n,) of what is held out together."""
+        if self.held_out_by == "architectures":
+            return self.architectures
+        return np.array([self.task_names.index(task) for task in self.tasks])

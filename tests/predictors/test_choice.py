@@ -1,0 +1,109 @@
+"""Retraining chooses by what is held out, and says honestly how well that is ranked."""
+
+import numpy as np
+import pytest
+
+from metanas.errors import MetanasError
+from predictors.choice import fold_taus, retrain, usable
+from predictors.conformal import group_folds
+from predictors.data import Data
+from predictors.features import Table
+from predictors.ranking import kendall
+
+TREES = ("trees",)
+CHEAP = ("trees", "bayesian ridge")
+
+
+def data(seed: int, count: int, repeats: int = 1, tasks: int = 1) -> Data:
+    """Architectures of 12 binary genes, of which three matter; costs follow the gene that matters least."""
+    rng = np.random.default_rng(seed)
+    genes = rng.integers(2, size=(count, 12)).astype(float)
+    quality = genes[:, 0] * 2 + genes[:, 1] + 0.2 * genes[:, 2] + 0.05 * rng.normal(size=count)
+    costs = np.column_stack([10 + genes[:, 2] + 0.1 * rng.random(count), rng.random(count)])
+    rows = np.repeat(np.arange(count), repeats * tasks)
+    table = Table.of([("architecture", genes), ("costs", costs)]).take(rows)
+    return Data.of(table, quality[rows], [f"task {i % tasks}" for i in range(len(rows))])
+
+
+def brute_tau(a: np.ndarray, b: np.ndarray) -> float:
+    """Kendall's tau-b by counting pairs (Kendall 1945)."""
+    i, j = np.triu_indices(len(a), 1)
+    x, y = np.sign(a[i] - a[j]), np.sign(b[i] - b[j])
+    return float((x * y).sum() / np.sqrt((x != 0).sum() * (y != 0).sum()))
+
+
+def test_kendall_counts_pairs() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(5, size=30), rng.integers(5, size=30)
+    assert kendall(a, b) == pytest.approx(brute_tau(a, b))
+    assert kendall(a, np.ones(30)) == 0.0
+
+
+def test_a_planted_signal_beats_the_costs_and_the_nearest() -> None:
+    rows = data(0, 60)
+    predictor, report = retrain(rows, seed=1, models=CHEAP)
+    assert (report.rows, report.architectures, report.tasks, report.held_out_by) == (60, 60, 1, "architectures")
+    assert report.params.tau == pytest.approx(brute_tau(rows.table.block("costs")[:, 0], rows.targets))
+    assert report.macs.tau == pytest.approx(brute_tau(rows.table.block("costs")[:, 1], rows.targets))
+    assert report.predictor.low > report.params.high
+    assert report.predictor.tau > report.nearest.tau
+    for correlation in (report.predictor, report.params, report.macs, report.nearest):
+        assert correlation.low <= correlation.tau <= correlation.high
+    assert report.model == max(report.models, key=lambda name: report.models[name])
+    fresh = data(5, 60)
+    assert kendall(predictor.predict(fresh.table.values)[0], fresh.targets) > 0.6, "the one handed back knows all rows"
+
+
+def test_shuffled_targets_are_not_predicted() -> None:
+    rows = data(0, 80)
+    shuffled = Data.of(rows.table, np.random.default_rng(0).permutation(rows.targets), rows.tasks)
+    _, report = retrain(shuffled, seed=0, models=CHEAP)
+    assert abs(report.predictor.tau) < 0.25
+    assert report.predictor.low < 0.1
+
+
+def test_repeated_rows_of_one_architecture_leak_nothing() -> None:
+    """With targets of pure noise, a row whose twin is in training would be ranked perfectly."""
+    rows = data(0, 60, repeats=2)
+    noise = Data.of(rows.table, np.random.default_rng(0).normal(size=60)[rows.architectures], rows.tasks)
+    _, report = retrain(noise, seed=0, models=TREES)
+    assert report.architectures == 60
+    assert report.predictor.low < 0.1
+    assert report.predictor.tau < 0.25
+
+
+def test_tasks_are_held_out_where_there_are_enough() -> None:
+    rows = data(0, 20, tasks=4)
+    _, report = retrain(rows, seed=0, models=TREES)
+    assert (report.held_out_by, report.tasks) == ("tasks", 4)
+    assert report.predictor.tau > 0.8, "architectures known from other tasks"
+    folds = group_folds(rows.groups(), 4, 0)
+    taus = fold_taus(rows.targets, rows, folds)
+    np.testing.assert_allclose(taus, 1.0)
+    assert all(len({rows.tasks[row] for row in fold}) == 1 for fold in folds)
+    assert data(0, 20, tasks=2).held_out_by == "architectures"
+
+
+def test_the_interval_covers_what_more_data_say() -> None:
+    """The cost of the example orders with tau t in the limit; the 95% intervals of small samples hold t mostly."""
+    many = data(99, 3000)
+    limit = brute_tau(many.table.block("costs")[:, 0], many.targets)
+    held = 0
+    for seed in range(8):
+        _, report = retrain(data(seed, 30), seed=seed, models=("bayesian ridge",))
+        held += report.params.low <= limit <= report.params.high
+    assert held >= 6
+
+
+def test_the_same_seed_gives_the_same_report() -> None:
+    assert retrain(data(0, 20), seed=4, models=TREES)[1] == retrain(data(0, 20), seed=4, models=TREES)[1]
+
+
+def test_too_few_architectures_are_counted() -> None:
+    with pytest.raises(MetanasError, match=r"measurements of 9 architectures .* needs at least 10"):
+        retrain(data(0, 9, repeats=5), seed=0)
+
+
+def test_graph_networks_are_left_out_where_there_are_no_graphs() -> None:
+    assert "graph network" not in usable(data(0, 10))
+    assert "trees" in usable(data(0, 10))
