@@ -97,7 +97,7 @@ class Screen:
         kept = [target for row, target in zip(rows, targets, strict=True) if row in self._kept]
         audited = [target for row, target in zip(rows, targets, strict=True) if row in self._audited]
         if kept and audited:
-            self.winners = sum(target > max(kept) for target in audited)
+            self.winners = sum(bool(target > max(kept)) for target in audited)
 
     def report(self) -> dict[str, Any]:
         """For the log: the rank correlation and on how many unseen evaluations, whether it prunes and why not.
