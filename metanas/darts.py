@@ -7,8 +7,8 @@ second order looks one step of theirs ahead, with the mixed derivative by finite
 
 Its failure is known: skip connections learn nothing, so they help while the other operations are still raw, and
 alphas collapse to them. `Darts` counts the skip connections of the normal cell after every epoch, and stops by that
-count (DARTS+, Liang et al. 2019, section 3.2) or by the growth of the dominant eigenvalue of the architecture's
-Hessian (Zela et al. 2020, section 4.3); the architecture is then that of before.
+count (DARTS+, Liang et al. 2019) or by the growth of the dominant eigenvalue of the architecture's
+Hessian (Zela et al. 2020, section 4); the architecture is then that of before.
 """
 
 import math

@@ -170,7 +170,7 @@ class Cells:
         """All paths of every node at once, summed, to be run with `mixing`; the weights' names are the shared ones'.
 
         A node's paths come in the order of their states and, for each state, of `operations` without "none". The
-        output of a cell takes all its nodes (Liu et al. 2019, section 2.3): which of them the architecture will leave
+        output of a cell takes all its nodes (Liu et al. 2019, section 2.1): which of them the architecture will leave
         unused is not decided yet.
         """
         cell = self._everything("sum", range(2, self.nodes + 2))
