@@ -93,7 +93,7 @@ class Darts:
         self.steps = 0
         self.part = 0.0  # of the budget, as of the last step
         self.kept: int | None = None  # the epoch whose architecture counts because the search collapsed after it
-        self.logits: list[Weights] = []  # alphas over temperature after each epoch
+        self.history: list[Weights] = []  # alphas over temperature after each epoch
         self.eigenvalues: list[float] = []  # after each epoch, where they decide
         width = space.width << space.reductions
         head = torch.randn(task.classes, width, generator=torch_stream(seed, "darts head")) / math.sqrt(width)
@@ -114,7 +114,7 @@ class Darts:
     @property
     def skips(self) -> list[int]:
         """The skip connections of the normal cell after each epoch."""
-        return [skip_connections(self.space, discretise(self.space, logits)) for logits in self.logits]
+        return [skip_connections(self.space, discretise(self.space, logits)) for logits in self.history]
 
     @property
     def temperature(self) -> float:
@@ -125,7 +125,7 @@ class Darts:
     @property
     def architecture(self) -> Architecture:
         """What was found: by the present alphas, or by those of before a collapse."""
-        return discretise(self.space, self._scaled() if self.kept is None else self.logits[self.kept])
+        return discretise(self.space, self._scaled() if self.kept is None else self.history[self.kept])
 
     def run(self, done: Callable[[int], float]) -> Architecture:
         """Goes on while `done`, from the steps made to the used part of the budget, is below 1 and nothing collapses.
@@ -158,7 +158,7 @@ class Darts:
     def _look(self, validation: RelaxedLoss) -> None:
         """Remembers an epoch's architecture, and whether the search has collapsed."""
         settings = self.settings
-        self.logits.append(self._scaled())
+        self.history.append(self._scaled())
         if settings.stop == "eigenvalue":
             self.eigenvalues.append(dominant_eigenvalue(lambda a: validation(self.weights, a), self.alphas))
             self.kept = kept_by_eigenvalue(self.eigenvalues, settings.window, settings.growth)
@@ -195,7 +195,7 @@ class Darts:
             "eigenvalues": np.array(self.eigenvalues),
         }
         for kind, alpha in self.alphas.items():
-            state[f"history.{kind}"] = np.array([logits[kind].numpy() for logits in self.logits]).reshape(
+            state[f"history.{kind}"] = np.array([logits[kind].numpy() for logits in self.history]).reshape(
                 -1, *alpha.shape
             )
         for name, tensor in self._tensors().items():
@@ -211,7 +211,7 @@ class Darts:
         self.kept = None if kept < 0 else kept
         self.eigenvalues = state["eigenvalues"].tolist()
         history = {kind: torch.tensor(state[f"history.{kind}"]) for kind in self.alphas}
-        self.logits = [dict(zip(history, epoch, strict=True)) for epoch in zip(*history.values(), strict=True)]
+        self.history = [dict(zip(history, epoch, strict=True)) for epoch in zip(*history.values(), strict=True)]
         tensors = self._tensors()
         for name, tensor in tensors.items():
             copy_into(tensor, state[f"tensor.{name}"])

@@ -144,7 +144,7 @@ def leaning(kind_logits: dict[str, int]) -> dict[str, torch.Tensor]:
 def test_a_collapse_to_skip_connections_stops_the_search_and_gives_the_architecture_of_before() -> None:
     search = darts(replace(SETTINGS, stop="skips", window=2, architecture_rate=1e-9))
     skip, conv = 1, 3
-    search.logits = [leaning({"normal": conv, "reduction": skip})]
+    search.history = [leaning({"normal": conv, "reduction": skip})]
     for kind, alpha in leaning({"normal": skip, "reduction": conv}).items():
         search.alphas[kind].copy_(alpha)
     found = search.run(of(100))
@@ -174,7 +174,7 @@ def test_the_growth_of_the_eigenvalue_stops_the_search() -> None:
     search.run(until(1, 20))
     assert len(search.eigenvalues) == 1
     search.eigenvalues = [1e-12, 1e-12, 1e-12]
-    search.logits = [search.logits[0]] * 3
+    search.history = [search.history[0]] * 3
     search.run(of(20))
     # The measured ones are far above: after the first of them its window's mean has grown, whatever it is.
     assert search.kept == 1
