@@ -131,6 +131,7 @@ class Darts:
         """Goes on while `done`, from the steps made to the used part of the budget, is below 1 and nothing collapses.
 
         The budget also sets rate and temperature, which a budget by steps repeats exactly and one by the clock not.
+        Raises MetanasError when the loss is no longer a number.
         """
         while self.kept is None and (part := done(self.steps)) < 1:
             self.part = part
@@ -149,7 +150,13 @@ class Darts:
         gradient = architecture_gradient(settings.order, training, validation, self.weights, self.alphas, rate)
         self._move("adam", self.alphas, gradient)
         leaves = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
-        found = torch.autograd.grad(training(leaves, self.alphas), list(leaves.values()))
+        loss = training(leaves, self.alphas)
+        if not math.isfinite(float(loss.detach())):
+            raise MetanasError(
+                f"DARTS diverged: its loss is {float(loss.detach())} at step {self.steps}; lower the rate of the "
+                f"weights ({settings.rate}) or of the architecture ({settings.architecture_rate})."
+            )
+        found = torch.autograd.grad(loss, list(leaves.values()))
         self._optimizers["sgd"].param_groups[0]["lr"] = rate
         self._move("sgd", self.weights, dict(zip(leaves, found, strict=True)))
         self.steps += 1

@@ -181,6 +181,11 @@ def test_the_growth_of_the_eigenvalue_stops_the_search() -> None:
     assert search.eigenvalues[-1] > 1e-9
 
 
+def test_a_diverged_search_says_so() -> None:
+    with pytest.raises(MetanasError, match=r"diverged: its loss is nan at step [1-9].*lower the rate"):
+        darts(replace(SETTINGS, rate=1e30)).run(of(10))
+
+
 def test_temperature_runs_over_the_budget_from_the_first_value_to_the_last() -> None:
     search = darts(replace(SETTINGS, temperature=(4.0, 1.0)))
     found = []
