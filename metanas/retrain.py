@@ -7,8 +7,8 @@ import numpy as np
 from metanas.api import Architecture, Evaluation
 from metanas.assembly import make_space
 from metanas.errors import MetanasError
+from metanas.estimation import observations
 from metanas.run import RunFolder
-from metanas.search import observations
 from metanas.store import Store
 from metanas.training import ArchitectureFeatures
 from predictors.retrain import RetrainReport, retrain
