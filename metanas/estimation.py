@@ -29,35 +29,40 @@ class Evaluator(Protocol):
 
 @dataclass(frozen=True)
 class SharedWeights:
-    """Mean accuracy on common episodes of a split, with the weights that the executor's workers hold."""
+    """Mean accuracy on common episodes of a split, with the weights that the executor's workers hold.
+
+    `share` is the part of the episodes that an architecture is measured on, the first ones and one at least: a strategy
+    that races gives the lower rungs fewer.
+    """
 
     executor: Executor
     network: str
     cost: CostOf
     split: str
-    episodes: tuple[int, ...]
+    episodes: Sequence[int]
     inner_steps: int
     generation: int
     weights_version: int
     record: Record
+    share: Callable[[Architecture], float] = lambda architecture: 1.0
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]:
-        jobs = [
-            EvaluationJob(
-                self.network,
-                architecture,
-                self.cost(architecture),
-                self.split,
-                self.episodes,
-                self.inner_steps,
-                self.generation,
-                self.weights_version,
-            )
-            for architecture in architectures
-        ]
-        evaluations = [evaluation for rows in self.executor.run(jobs) for evaluation in rows]
+        evaluations = [e for rows in self.executor.run([self._job(a) for a in architectures]) for e in rows]
         self.record(evaluations)
         return candidates(architectures, evaluations, self.cost)
+
+    def _job(self, architecture: Architecture) -> EvaluationJob:
+        count = max(1, round(self.share(architecture) * len(self.episodes)))
+        return EvaluationJob(
+            self.network,
+            architecture,
+            self.cost(architecture),
+            self.split,
+            tuple(self.episodes[:count]),
+            self.inner_steps,
+            self.generation,
+            self.weights_version,
+        )
 
 
 @dataclass(frozen=True)
@@ -137,3 +142,24 @@ def candidates(
         whole = len(accuracies) == len(rows[architecture])
         found.append(Candidate(architecture, float(np.mean(accuracies)), cost(architecture)) if whole else None)
     return found
+
+
+def observations(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[tuple[Architecture, float]]:
+    """Per generation and architecture, its mean accuracy less that of `anchor` on the same episodes.
+
+    Episodes and weights differ between generations; the difference to one architecture that every generation measures
+    can be compared. In the order of the generations.
+    """
+    found: dict[int, dict[Architecture, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    for evaluation in evaluations:
+        if evaluation.accuracy is not None:
+            found[evaluation.generation][evaluation.architecture].append((evaluation.episode, evaluation.accuracy))
+    differences = []
+    for _, measured in sorted(found.items()):
+        for architecture, own in measured.items():
+            episodes = {episode for episode, _ in own}
+            common = [accuracy for episode, accuracy in measured.get(anchor, ()) if episode in episodes]
+            if common:
+                difference = np.mean([accuracy for _, accuracy in own]) - np.mean(common)
+                differences.append((architecture, float(difference)))
+    return differences

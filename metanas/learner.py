@@ -76,7 +76,7 @@ class Learner:
     @property
     def device(self) -> torch.device:
         """Where the weights are; inputs may be anywhere."""
-        return self.meta[SCALE].device
+        return next(iter(self.supernet.shared.values())).device
 
     def gradient(
         self,

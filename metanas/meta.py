@@ -113,8 +113,9 @@ def _difference(
     for step in reversed(range(steps)):
         extra = _rate_gradients(extra, parameters, rates, names, step, inner[step], vector)
         scaled = [_value(rates(n, step)) * v for n, v in zip(names, vector, strict=True)]
-        products = _hessian_vector(problem.support_loss, states[step], names, scaled)
+        products, mixed = _hessian_vector(problem.support_loss, states[step], names, scaled, parameters)
         vector = [v - p for v, p in zip(vector, products, strict=True)]
+        extra = {n: e - p for (n, e), p in zip(extra.items(), mixed, strict=True)}
     outputs = [prepared[n] for n in names]
     through = torch.autograd.grad(outputs, [*leaves.values(), *parameters.values()], vector, allow_unused=True)
     collected = _collect(loss, through, leaves, parameters)
@@ -142,18 +143,29 @@ def _rate_gradients(
     return {n: extra[n] if g is None else extra[n] + g for n, g in zip(parameters, found, strict=True)}
 
 
-def _hessian_vector(loss: Loss, weights: Weights, names: Sequence[str], vector: list[Tensor]) -> list[Tensor]:
+def _hessian_vector(
+    loss: Loss, weights: Weights, names: Sequence[str], vector: list[Tensor], parameters: Weights
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The derivatives of <d loss / d weights, vector> by the weights, and by the parameters that the loss uses."""
     norm = torch.stack([v.square().sum() for v in vector]).sum().sqrt() + torch.finfo(vector[0].dtype).tiny
     step = DIFFERENCE / norm
     ahead = weights | {n: weights[n] + step * v for n, v in zip(names, vector, strict=True)}
     behind = weights | {n: weights[n] - step * v for n, v in zip(names, vector, strict=True)}
-    pairs = zip(_gradient(loss, ahead, names), _gradient(loss, behind, names), strict=True)
-    return [(a - b) / (2 * step) for a, b in pairs]
+    pairs = zip(_gradient(loss, ahead, names, parameters), _gradient(loss, behind, names, parameters), strict=True)
+    products = [(a - b) / (2 * step) for a, b in pairs]
+    return products[: len(names)], products[len(names) :]
 
 
-def _gradient(loss: Loss, weights: Weights, names: Sequence[str]) -> list[Tensor]:
+def _gradient(
+    loss: Loss, weights: Weights, names: Sequence[str], parameters: Mapping[str, Tensor] | None = None
+) -> list[Tensor]:
+    """By the weights of those names, then by the parameters."""
     leaves = {n: w.detach().requires_grad_(n in names) for n, w in weights.items()}
-    return list(torch.autograd.grad(loss(leaves), [leaves[n] for n in names]))
+    wanted = [*(leaves[n] for n in names), *(parameters or {}).values()]
+    return [
+        torch.zeros_like(w) if g is None else g
+        for w, g in zip(wanted, torch.autograd.grad(loss(leaves), wanted, allow_unused=True), strict=True)
+    ]
 
 
 def _value(rate: Tensor | float) -> Tensor | float:

@@ -8,7 +8,6 @@ so a run resumes by counting.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import numpy as np
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
+from metanas.estimation import SharedWeights, observations
 from metanas.schedule import (
     Budget,
     Progress,
@@ -33,7 +33,6 @@ from metanas.strategies.archive import Limits
 from metanas.strategies.halving import fidelity
 from metanas.strategies.strategy import Strategy
 from metanas.trainer import MetaTrainer
-from metanas.worker import EvaluationJob
 from predictors.screening import Screen
 
 CHUNK = 10
@@ -59,27 +58,6 @@ class Outcome:
     population: tuple[Candidate, ...]
     finalists: tuple[dict[str, Any], ...]
     chosen: Architecture
-
-
-def observations(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[tuple[Architecture, float]]:
-    """Per generation and architecture, its mean accuracy less that of `anchor` on the same episodes.
-
-    Episodes and weights differ between generations; the difference to one architecture that every generation measures
-    can be compared. In the order of the generations.
-    """
-    found: dict[int, dict[Architecture, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
-    for evaluation in evaluations:
-        if evaluation.accuracy is not None:
-            found[evaluation.generation][evaluation.architecture].append((evaluation.episode, evaluation.accuracy))
-    differences = []
-    for _, measured in sorted(found.items()):
-        for architecture, own in measured.items():
-            episodes = {episode for episode, _ in own}
-            common = [accuracy for episode, accuracy in measured.get(anchor, ()) if episode in episodes]
-            if common:
-                difference = np.mean([accuracy for _, accuracy in own]) - np.mean(common)
-                differences.append((architecture, float(difference)))
-    return differences
 
 
 class Search:
@@ -214,8 +192,7 @@ class Search:
         asked = list(dict.fromkeys([self.space.default, *members, *fresh]))
         predicted = self.screen.predict(self.features(asked))
         first = generation * self.settings.episodes
-        evaluations = self._evaluate(asked, range(first, first + self.settings.episodes), generation)
-        candidates = self._candidates(evaluations)
+        candidates, evaluations = self._measure(asked, range(first, first + self.settings.episodes), generation)
         seen = observations(evaluations, self.space.default)
         self.screen.update(self.features([a for a, _ in seen]), np.array([target for _, target in seen]))
         self.strategy.tell(candidates)
@@ -234,49 +211,37 @@ class Search:
             predicted=pairs,
         )
 
-    def _evaluate(self, architectures: Sequence[Architecture], episodes: range, generation: int) -> list[Evaluation]:
-        """Every architecture on the same episodes, into the store; on the first of them where a strategy races."""
+    def _measure(
+        self, architectures: Sequence[Architecture], episodes: Sequence[int], generation: int
+    ) -> tuple[list[Candidate], list[Evaluation]]:
+        """All on the same episodes, on the first of them where a strategy races: what did not fail, and the records."""
         started = time.monotonic()
-        jobs = [
-            EvaluationJob(
-                self.trainer.network,
-                a,
-                self.cost(a),
-                "validation",
-                tuple(episodes[: self._episodes_of(a, len(episodes))]),
-                self.inner_steps,
-                generation,
-                self.trainer.version,
-            )
-            for a in architectures
-        ]
-        evaluations = [e for rows in self.trainer.executor.run(jobs) for e in rows]
+        evaluations: list[Evaluation] = []
+        measure = SharedWeights(
+            self.trainer.executor,
+            self.trainer.network,
+            self.cost,
+            "validation",
+            episodes,
+            self.inner_steps,
+            generation,
+            self.trainer.version,
+            evaluations.extend,
+            self._share,
+        )
+        found = [candidate for candidate in measure(architectures) if candidate is not None]
         self.listener.record(evaluations)
         self.progress.fitness_seconds = (time.monotonic() - started) / max(1, len(evaluations))
-        return evaluations
-
-    def _episodes_of(self, architecture: Architecture, count: int) -> int:
-        """All for the default: differences to it are taken on the episodes of each."""
-        share = 1.0 if architecture == self.space.default else fidelity(self.strategy, architecture)
-        return max(1, round(share * count))
-
-    def _candidates(self, evaluations: Sequence[Evaluation]) -> list[Candidate]:
-        """Mean accuracies of the architectures none of whose evaluations failed."""
-        rows: dict[Architecture, list[Evaluation]] = defaultdict(list)
-        for evaluation in evaluations:
-            rows[evaluation.architecture].append(evaluation)
-        found = []
-        for architecture, own in rows.items():
-            accuracies = [e.accuracy for e in own if e.accuracy is not None]
-            if len(accuracies) == len(own):
-                candidate = Candidate(architecture, float(np.mean(accuracies)), self.cost(architecture))
-                found.append(candidate if self.objective is None else self.objective(candidate))
         if not found:
             raise MetanasError(
                 "every architecture of this generation failed; the first error in the store is: "
                 f"{next(e.error for e in evaluations if e.error).strip().splitlines()[-1]}"
             )
-        return found
+        return (found if self.objective is None else list(map(self.objective, found))), evaluations
+
+    def _share(self, architecture: Architecture) -> float:
+        """All for the default: differences to it are taken on the episodes of each."""
+        return 1.0 if architecture == self.space.default else fidelity(self.strategy, architecture)
 
     def _choose(self) -> None:
         """The most accurate members and the default network once more, on more and fresh episodes."""
@@ -284,9 +249,7 @@ class Search:
         ranked = sorted(self.strategy.population, key=lambda c: -c.accuracy)[: self.settings.finalists]
         asked = list(dict.fromkeys([*(c.architecture for c in ranked), self.space.default]))
         first = generation * self.settings.episodes
-        finalists = self._candidates(
-            self._evaluate(asked, range(first, first + self.settings.final_episodes), generation)
-        )
+        finalists, _ = self._measure(asked, range(first, first + self.settings.final_episodes), generation)
         ranked_finalists = sorted(finalists, key=lambda c: (not self._within(c), -c.accuracy, c.cost.macs))
         if not self._within(ranked_finalists[0]):
             raise MetanasError("no architecture within search.limits could be measured; raise the limits.")

@@ -10,11 +10,12 @@ from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, m
 from metanas.catalogue import make_strategy
 from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
+from metanas.estimation import observations
 from metanas.features import ArchitectureFeatures
 from metanas.latency import LatencyTable
 from metanas.run import RunFolder, RunListener, save_arrays, write_text
 from metanas.schedule import Progress, outer_rate
-from metanas.search import Outcome, Search, observations
+from metanas.search import Outcome, Search
 from metanas.spaces.space import Space
 from metanas.state import weights_of
 from metanas.store import Store

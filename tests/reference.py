@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from metanas.samples import Classification, Samples
+
 Weights = dict[str, Tensor]
 
 
@@ -100,3 +102,15 @@ def support_norm(x: Tensor, reference: int, shrinkage: float) -> Tensor:
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> float:
     return float(F.cross_entropy(logits, labels))
+
+
+def spots(count: int, seed: int) -> Samples:
+    """Noise with a bright spot, or without: two classes in turn, 8x8 pixels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    images = 0.5 * torch.rand(count, 1, 8, 8, generator=generator)
+    images[labels == 1, :, 2:6, 2:6] += 0.5
+    return Samples(images, labels, 2)
+
+
+SPOTS = Classification(spots(64, 0), spots(20, 1), spots(30, 2))

@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,11 +163,22 @@ def test_shared_weights_are_the_mean_over_common_episodes() -> None:
     assert len(rows) == 3 * len(DRAWN)
 
 
+def test_a_share_is_measured_on_the_first_episodes() -> None:
+    """One at least; the mean is over those that were."""
+    rows: list[Evaluation] = []
+    shares = dict(zip(DRAWN, (1.0, 2 / 3, 0.01, 1.0), strict=True))
+    found = replace(shared_weights(rows), share=shares.__getitem__)(DRAWN)
+    of = {architecture: [row for row in rows if row.architecture == architecture] for architecture in DRAWN}
+    assert [[row.episode for row in of[a]] for a in DRAWN] == [[0, 1, 2], [0, 1], [0], [0, 1, 2]]
+    for architecture, candidate in zip(DRAWN, found, strict=True):
+        assert candidate.accuracy == pytest.approx(np.mean([row.accuracy for row in of[architecture]]))
+
+
 def test_an_architecture_that_fails_on_an_episode_has_no_result() -> None:
     rows: list[Evaluation] = []
     bad = (99, *SPACE.default[1:])
     evaluate = shared_weights(rows)
-    broken = SharedWeights(**{**vars(evaluate), "cost": lambda a: cost(SPACE, SPACE.default, 8)})
+    broken = replace(evaluate, cost=lambda a: cost(SPACE, SPACE.default, 8))
     assert [candidate is None for candidate in broken([SPACE.default, bad])] == [False, True]
     assert all("must be a whole number" in (row.error or "") for row in rows if row.architecture == bad)
 

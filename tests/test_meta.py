@@ -188,6 +188,36 @@ def test_the_gradients_of_learned_rates_equal_slopes(method: Method, tolerance: 
             assert float(found[name][step]) == pytest.approx(expected, rel=tolerance, abs=tolerance * 0.1)
 
 
+class WithScale(Textbook):
+    """The same with a parameter that only the support loss uses: what its logits are multiplied by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = {"scale": torch.tensor(1.5, dtype=torch.float64)}
+
+    def scaled_loss(self, weights: Weights, scale: Tensor) -> Tensor:
+        logits = functional_call(self.network, dict(weights), (self.support,))
+        return F.cross_entropy(scale * logits, self.support_labels)
+
+    def gradient(self, method: Method, steps: int = STEPS) -> MetaGradient:
+        leaf = self.scale["scale"].clone().requires_grad_()
+        problem = Problem(dict, lambda w: self.scaled_loss(w, leaf), self.query_loss, tuple(self.weights))
+        return meta_gradient(method, problem, self.weights, lambda name, step: RATE, steps, parameters={"scale": leaf})
+
+    def loss_at(self, scale: Weights) -> float:
+        last = adapted(lambda w: self.scaled_loss(w, scale["scale"]), self.weights, tuple(self.weights), RATE, STEPS)
+        return float(self.query_loss(last))
+
+
+@pytest.mark.parametrize(("method", "tolerance"), [("maml", DIFFERENCES), ("difference", HESSIAN_BY_DIFFERENCES)])
+def test_the_gradient_of_a_parameter_of_the_support_loss_equals_the_slope(method: Method, tolerance: float) -> None:
+    case = WithScale()
+    expected = slope(case.loss_at, case.scale, {"scale": torch.ones((), dtype=torch.float64)})
+    assert abs(expected) > 1e-3
+    assert float(case.gradient(method).parameters["scale"]) == pytest.approx(expected, rel=tolerance)
+    assert float(case.gradient("fomaml").parameters["scale"]) == 0
+
+
 def test_first_order_gradients_of_rates_are_products_of_inner_and_query_gradients() -> None:
     """With inner gradients g as constants, w' = w - sum of rate * g, so d loss / d rate = -<g, d loss / d w'>."""
     case = WithRates()

@@ -12,10 +12,13 @@ import pytest
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
+from metanas.estimation import observations
 from metanas.schedule import Budget, Progress, SearchSettings, leader_share, outer_rate
-from metanas.search import CHUNK, Outcome, Search, observations
+from metanas.search import CHUNK, Outcome, Search
 from metanas.spaces.stages import Stages
 from metanas.strategies.evolution import Evolution
+from metanas.strategies.halving import Asha
+from metanas.strategies.plain import Random
 from metanas.worker import EvaluationJob
 from predictors.screening import Screen
 
@@ -243,6 +246,19 @@ class TestGenerations:
         assert [row.episode for row in run.listener.rows] == [
             e for jobs in run.trainer.executor.asked for job in jobs for e in job.episodes
         ]
+
+    def test_a_race_gives_lower_rungs_the_first_episodes_and_the_default_all(self) -> None:
+        run = Run(settings=replace(SETTINGS, episodes=9))
+        run.strategy = Asha(SPACE, 6, over=Random(SPACE, 6), rungs=(1 / 9, 1 / 3, 1.0))  # type: ignore[assignment]
+        run.go()
+        counts = set()
+        for generation in range(4):
+            first = generation * 9
+            for job in in_generation(run, generation):
+                assert job.episodes == tuple(range(first, first + len(job.episodes)))
+                assert job.architecture != SPACE.default or len(job.episodes) == 9
+                counts.add(len(job.episodes))
+        assert counts == {1, 3, 9}
 
     def test_the_old_population_is_measured_again_with_the_offspring(self) -> None:
         run = Run()

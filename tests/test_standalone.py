@@ -1,21 +1,28 @@
 """Stand-alone training: what a step does, what is learned, and when it stops."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from torch import Tensor
 from torch.nn import functional as F
 
 from metanas.errors import MetanasError
 from metanas.samples import Samples
-from metanas.seeding import stream, torch_stream
+from metanas.seeding import stream
 from metanas.spaces.cells import Cells
 from metanas.spaces.mobile import Mobile
+from metanas.spaces.norm import SupportNorm
 from metanas.spaces.space import Space
 from metanas.spaces.stages import Stages
-from metanas.standalone import Classifier, Training, accuracy, make_classifier, rate_share, train_alone
+from metanas.standalone import CLIP, Classifier, Training, accuracy, make_classifier, rate_share, settle, train_alone
+from tests.reference import SPOTS
 
 STAGES = Stages(size=8, widths=((4, 8), (8, 12)))
+CELLS = Cells(nodes=1, width=4, reductions=1, operations=("skip_connect", "conv_3x3"))
 SPACES: dict[str, Space] = {
     "stages": STAGES,
     "cells": Cells(nodes=2, width=8, reductions=1),
@@ -35,15 +42,6 @@ def fresh(space: Space = STAGES, seed: int = 0) -> Classifier:
     return make_classifier(space, space.default, 4, 8, seed)
 
 
-def test_a_split_keeps_classes_and_loses_nothing() -> None:
-    labels = torch.tensor([0] * 10 + [1] * 20 + [2])
-    samples = Samples(torch.arange(31.0)[:, None, None, None], labels, 3)
-    part, rest = samples.split(0.3, np.random.default_rng(0))
-    assert torch.bincount(part.labels).tolist() == [3, 6, 1]
-    assert sorted(torch.cat([part.inputs, rest.inputs]).flatten().tolist()) == list(range(31))
-    assert all(part.labels == labels[part.inputs.flatten().long()])
-
-
 @pytest.mark.parametrize("name", SPACES)
 def test_networks_of_every_space_learn(name: str) -> None:
     train, validation = digits()
@@ -52,30 +50,83 @@ def test_networks_of_every_space_learn(name: str) -> None:
     assert found[-1] > 0.9 > found[0]
 
 
-def test_the_same_seed_gives_the_same_network() -> None:
+@pytest.mark.parametrize(
+    "change", [{"optimizer": "sgd", "rate": 0.1}, {"optimizer": "adamw", "rate": 1e-2}, {"precision": "bfloat16"}]
+)
+def test_every_optimizer_and_precision_learns(change: dict[str, Any]) -> None:
+    network = make_classifier(CELLS, CELLS.default, 2, 8, 0)
+    settle(network, SPOTS.train)
+    assert accuracy(network, SPOTS.test) < 0.9
+    training = replace(Training(epochs=6, batch=16, rate=1e-2), **change)
+    assert train_alone(network, SPOTS.train, SPOTS.validation, training)[-1] >= 0.9
+    assert accuracy(network, SPOTS.test) >= 0.9
+    assert network.precision == training.precision
+    assert network(SPOTS.test.inputs).dtype == torch.float32
+
+
+def test_only_the_chosen_parameters_learn() -> None:
+    network = make_classifier(CELLS, CELLS.default, 2, 8, 0)
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    norms = [p for m in network.modules() if isinstance(m, SupportNorm) for p in m.parameters()]
+    train_alone(network, SPOTS.train, SPOTS.validation, Training(epochs=2), parameters=norms)
+    changed = {name for name, weight in network.named_parameters() if not torch.equal(weight, before[name])}
+    assert changed == {name for name in before if "norm" in name}
+
+
+def test_training_is_a_function_of_its_arguments() -> None:
     train, validation = digits()
     training = Training(epochs=1, augment="affine", drop_path=0.2)
-    networks = [fresh(seed=seed) for seed in (0, 0, 1)]
-    found = [train_alone(n, train, validation, training, seed) for n, seed in zip(networks, (0, 0, 1), strict=True)]
-    first, same, other = (torch.cat([w.flatten() for w in network.parameters()]) for network in networks)
-    assert torch.equal(first, same)
-    assert found[0] == found[1]
-    assert not torch.equal(first, other)
+
+    def trained(seed: int = 0, **change: Any) -> tuple[Tensor, list[float]]:
+        torch.manual_seed(len(change))  # of no effect
+        network = fresh(seed=0)
+        found = train_alone(network, train, validation, replace(training, **change), seed)
+        return torch.cat([weight.flatten() for weight in network.parameters()]), found
+
+    first, reached = trained()
+    again, reached_again = trained(epochs=1)
+    assert torch.equal(first, again)
+    assert reached == reached_again
+    for other, _ in (trained(seed=1), trained(augment=None), trained(drop_path=0.0)):
+        assert not torch.equal(first, other)
 
 
-def test_one_step_is_a_step_of_adamw() -> None:
-    """By hand: the whole of the data as one batch, decoupled weight decay."""
+def test_another_seed_draws_other_weights() -> None:
+    first, other = fresh(seed=0), fresh(seed=1)
+    for name in ("head.weight", next(name for name, w in first.named_parameters() if w.ndim == 4)):
+        assert not torch.equal(first.get_parameter(name), other.get_parameter(name))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_one_step_by_hand(optimizer: str) -> None:
+    """The whole of the data as one batch; AdamW decays weights beside the gradient, SGD within it."""
     train, validation = digits()
     network, other = fresh(), fresh()
-    training = Training(epochs=1, batch=1000, rate=0.05, weight_decay=0.1)
-    train_alone(network, train, validation, training)
-    rows = torch.randperm(len(train), generator=torch_stream(0, "alone", "batches"))
+    rate, decay = 0.05, 0.1
+    train_alone(network, train, validation, Training(1, 1000, optimizer, rate, decay))
     weights = list(other.parameters())
-    gradients = torch.autograd.grad(F.cross_entropy(other(train.inputs[rows]), train.labels[rows]), weights)
-    rate = 0.05
+    gradients = torch.autograd.grad(F.cross_entropy(other(train.inputs), train.labels), weights)
+    length = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+    gradients = [gradient * min(1, CLIP / float(length)) for gradient in gradients]
     for trained, weight, gradient in zip(network.parameters(), weights, gradients, strict=True):
-        expected = weight * (1 - rate * 0.1) - rate * gradient / (gradient.abs() + 1e-8)
+        if optimizer == "adamw":
+            expected = weight * (1 - rate * decay) - rate * gradient / (gradient.abs() + 1e-8)
+        else:
+            expected = weight - rate * (gradient + decay * weight)
         torch.testing.assert_close(trained, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_long_gradients_are_cut() -> None:
+    """One step of SGD moves weights by the rate times the longest gradient at most."""
+    train, validation = digits()
+    network, other = fresh(), fresh()
+    for head in (network.head, other.head):
+        with torch.no_grad():
+            head.weight.mul_(1000)
+    train_alone(network, train, validation, Training(1, 1000, "sgd", rate=0.1, weight_decay=0.0))
+    pairs = zip(network.parameters(), other.parameters(), strict=True)
+    moved = torch.cat([(a - b).flatten() for a, b in pairs]).norm()
+    assert float(moved.detach()) == pytest.approx(0.1 * CLIP, rel=1e-2)
 
 
 def test_the_rate_rises_and_falls() -> None:

@@ -6,9 +6,12 @@ and how many paths meet. Combining is a sum, or a concatenation followed by a 1x
 the sum of one 1x1 convolution a path. The states that no node uses are concatenated (as in NASNet, and unlike DARTS,
 where all nodes are) and projected to the cell's width: again a sum of one 1x1 convolution a state. Written as sums,
 every weight keeps its shape whatever the others do, and so can be shared whole.
+
+With `mixing` each path counts by its share: the continuous relaxation of DARTS (Liu et al. 2019, section 2.2), whose
+gradient reaches the shares.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,9 +41,15 @@ class CellGraph:
 
 Drop = Callable[[Tensor], Tensor]
 
+Mixing = Mapping[str, Sequence[Tensor]]
+"""For each kind of cell and each of its nodes, the shares (paths,) by which its paths count."""
+
 
 class Node(nn.Module):
-    """One node: `forward(states, reference, drop)` gives the next state, (N, C, H, W)."""
+    """One node: `forward(states, reference, drop, shares)` gives the next state, (N, C, H, W).
+
+    Without `shares` (paths,) each path counts fully.
+    """
 
     def __init__(self, graph: NodeGraph, width: int, reduction: bool) -> None:
         super().__init__()
@@ -55,22 +64,25 @@ class Node(nn.Module):
         self.projections = nn.ModuleDict({name: convolution(width, width, (1, 1)) for name, _ in projected})
         self.norm = SupportNorm(width)
 
-    def forward(self, states: Mapping[int, Tensor], reference: int, drop: Drop) -> Tensor:
+    def forward(self, states: Mapping[int, Tensor], reference: int, drop: Drop, shares: Tensor | None = None) -> Tensor:
         terms = []
-        for name, state in self.sources:
+        for path_number, (name, state) in enumerate(self.sources):
             path = self.paths[name]
             term = path(states[state], reference)
             if not isinstance(path, Identity):
                 term = drop(term)
-            terms.append(self.projections[name](term) if name in self.projections else term)
+            if name in self.projections:
+                term = self.projections[name](term)
+            terms.append(term if shares is None else term * shares[path_number])
         combined: Tensor = self.norm(sum(terms[1:], start=terms[0]), reference)
         return combined
 
 
 class Cell(nn.Module):
-    """One cell: `forward(before, previous, reference, drop)` maps two cells' outputs to (N, width, H', W').
+    """One cell: `forward(before, previous, reference, drop, mixing)` maps two cells' outputs to (N, width, H', W').
 
-    `strides` and `widths` are those of the two inputs: an input of another shape than the cell's is adapted first.
+    `mixing` are the shares of the paths of each node, None where all count fully. `strides` and `widths` are those of
+    the two inputs: an input of another shape than the cell's is adapted first.
     """
 
     def __init__(
@@ -94,10 +106,18 @@ class Cell(nn.Module):
         )
         self.loose = graph.outputs
 
-    def forward(self, before: Tensor, previous: Tensor, reference: int, drop: Drop) -> Tensor:
+    def forward(
+        self,
+        before: Tensor,
+        previous: Tensor,
+        reference: int,
+        drop: Drop,
+        mixing: Sequence[Tensor] | None = None,
+    ) -> Tensor:
         states = {0: self.inputs[0](before, reference), 1: self.inputs[1](previous, reference)}
-        for number, node in self.nodes.items():
-            states[int(number) + 2] = node(states, reference, drop)
+        for position, (number, node) in enumerate(self.nodes.items()):
+            shares = None if mixing is None else mixing[position]
+            states[int(number) + 2] = node(states, reference, drop, shares)
         first, *others = (self.outputs[f"from{state}"](states[state]) for state in self.loose)
         projected: Tensor = sum(others, start=first)
         return projected
@@ -117,8 +137,9 @@ class CellNetwork(Features):
         self.stem = convolution(channels, width, (3, 3))
         self.stem_norm = SupportNorm(width)
         self.cells = nn.ModuleList()
+        self.kinds = ["normal"] * stack + (["reduction"] + ["normal"] * stack) * reductions
         levels = [0, 0]  # how often the outputs so far were reduced; the stem stands for two cells
-        for reduces in [False] * stack + ([True] + [False] * stack) * reductions:
+        for reduces in [kind == "reduction" for kind in self.kinds]:
             level = levels[-1] + reduces
             before, previous = levels[-2:]
             self.cells.append(
@@ -133,11 +154,12 @@ class CellNetwork(Features):
             levels.append(level)
         self.norm = SupportNorm(width << reductions)
 
-    def forward(self, inputs: Tensor, reference: int) -> Tensor:
+    def forward(self, inputs: Tensor, reference: int, mixing: Mixing | None = None) -> Tensor:
         probability = self.drop_path if self.training else 0.0
         drop = partial(drop_path, probability=probability, generator=self.generator)
         before = previous = self.stem_norm(self.stem(inputs), reference)  # (N, width, H, W)
-        for cell in self.cells:
-            before, previous = previous, cell(before, previous, reference, drop)
+        for kind, cell in zip(self.kinds, self.cells, strict=True):
+            shares = None if mixing is None else mixing[kind]
+            before, previous = previous, cell(before, previous, reference, drop, shares)
         pooled: Tensor = torch.relu(self.norm(previous, reference)).mean(dim=(2, 3))  # (N, D)
         return pooled

@@ -11,7 +11,7 @@ or from a node without paths) does not count at all, neither as a use of its sta
 same network exactly when their graphs of such nodes are isomorphic, which is what `canonical` decides.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 
@@ -178,18 +178,28 @@ class Cells:
 
     def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
         """He initialisation for convolutions, ones and zeros for normalisations."""
-        operations = [name for name in self.operations if name != "none"]
-        combine = "concat" if "concat" in self.combine else "sum"
-        everything = CellGraph(
-            {
-                state: NodeGraph(tuple((source, name) for source in range(state) for name in operations), combine)
-                for state in range(2, self.nodes + 2)
-            },
-            outputs=tuple(range(self.nodes + 2)),
-        )
+        everything = self._everything("concat" if "concat" in self.combine else "sum", range(self.nodes + 2))
         with torch.device("meta"):
             shapes = {name: weight.shape for name, weight in self._network(everything, everything).named_parameters()}
         return {name: _initial(name, shape, generator) for name, shape in shapes.items()}
+
+    def relaxed(self) -> CellNetwork:
+        """All paths of every node at once, summed, to be run with `mixing`; the weights' names are the shared ones'.
+
+        A node's paths come in the order of their states and, for each state, of `operations` without "none". The
+        output of a cell takes all its nodes (Liu et al. 2019, section 2.1): which of them the architecture will leave
+        unused is not decided yet.
+        """
+        cell = self._everything("sum", range(2, self.nodes + 2))
+        return self._network(cell, cell)
+
+    def _everything(self, combine: str, outputs: Iterable[int]) -> CellGraph:
+        operations = [name for name in self.operations if name != "none"]
+        nodes = {
+            state: NodeGraph(tuple((source, name) for source in range(state) for name in operations), combine)
+            for state in range(2, self.nodes + 2)
+        }
+        return CellGraph(nodes, tuple(outputs))
 
     def slices(self, architecture: Architecture) -> Mapping[str, Index]:
         """Every weight whole: those of an architecture are a part of the names."""
