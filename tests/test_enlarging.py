@@ -20,7 +20,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """Cells searched on grey images of 8 pixels."""
     config = tiny_config(
         space={"name": "cells", "options": {"nodes": 2, "width": 4, "reductions": 1}},
-        budget={"warmup_steps": 1, "widening_steps": 1, "generation_steps": []},
+        budget={"warmup_steps": 1, "widening_steps": 1, "generation_steps": [], "settling_steps": []},
         search={"population": 2, "offspring": 2, "proposals": 2, "episodes": 1, "finalists": 1, "final_episodes": 1},
     )
     return train(config, tmp_path_factory.mktemp("runs") / "small")

@@ -147,7 +147,7 @@ def test_a_run_maximises_the_reward(tmp_path: Path) -> None:
     target = 1e-9 * cost(space, space.default, 8).macs
     config = tiny_config(
         space={"name": "mobile", "options": options},
-        budget={"warmup_steps": 2, "widening_steps": 2, "generation_steps": [2]},
+        budget={"warmup_steps": 2, "widening_steps": 2, "generation_steps": [2], "settling_steps": []},
         objective={"target": target, "below": 0.0, "above": -3.0},
     )
     run = train(config, tmp_path / "run")
