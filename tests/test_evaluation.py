@@ -116,7 +116,7 @@ def test_baselines_train_for_as_many_steps_as_the_run(
     run: RunFolder, evaluation: dict[str, Any], shown: list[dict[str, Any]]
 ) -> None:
     assert evaluation
-    total = 6 + 3 + 3 + 2 + 3
+    total = 6 + 3 + 3 + 2 + 3 + 2 + 1
     trained = {event["network"]: event["step"] for event in shown if event["event"] == "baseline"}
     assert trained == {CONV4: total, RANDOM: total}
     for network in (CONV4, RANDOM):
