@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metanas.api import Architecture
@@ -67,13 +67,15 @@ def test_an_extracted_network_owns_its_weights() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(name=spaces, seed=seeds)
+@example(name="nasnet cells", seed=2765)
 def test_gradients_reach_only_the_slices_in_use(name: str, seed: int) -> None:
     space, shared, architecture = SPACES[name], SUPERNETS[name].shared, draw(name, seed)
-    leaves = {n: w.clone().requires_grad_() for n, w in shared.items()}
-    supernet = SuperNet(space, leaves)
-    network = SUPERNETS[name].extract(architecture)
-    supernet.features(architecture, supernet.weights(architecture), IMAGES, REFERENCE).square().sum().backward()
-    network(IMAGES, REFERENCE).square().sum().backward()
+    # In float64: in single precision two right gradients of a deep cell network differ by more than the tolerance.
+    leaves = {n: w.double().requires_grad_() for n, w in shared.items()}
+    supernet, images = SuperNet(space, leaves), IMAGES.double()
+    network = SUPERNETS[name].extract(architecture).double()
+    supernet.features(architecture, supernet.weights(architecture), images, REFERENCE).square().sum().backward()
+    network(images, REFERENCE).square().sum().backward()
     own: Weights = {n: w.grad for n, w in network.named_parameters() if w.grad is not None}
     assert own
     slices = space.slices(architecture)
