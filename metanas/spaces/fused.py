@@ -173,7 +173,8 @@ class _Normalise(torch.autograd.Function):
         left, place = (torch.empty_like(y), torch.empty_like(y, dtype=torch.uint8)) if pools else (x, None)
         support_moments = torch.empty((2, c), dtype=real) if support is None else support.to(real).contiguous()
         mixture, scale = torch.empty((2, n, c), dtype=real), torch.empty((n, c), dtype=real)
-        arrays = (x, weight.to(real), bias.to(real), left, place, y, support_moments, mixture, scale)
+        gain, offset = (parameter.to(real).contiguous() for parameter in (weight, bias))
+        arrays = (x, gain, offset, left, place, y, support_moments, mixture, scale)
         _library(x.dtype).forward(ctypes.byref(shape), *map(_address, arrays))
         ctx.form, ctx.shape = form, shape
         ctx.save_for_backward(left, y, place, weight, support, mixture, scale)
@@ -193,7 +194,8 @@ class _Normalise(torch.autograd.Function):
         size = (shape.n, shape.c, shape.h, shape.w)
         by_x = torch.empty(size, dtype=y.dtype, memory_format=torch.channels_last)
         by_weight, by_bias = torch.zeros((2, shape.c), dtype=torch.float64)
-        arrays = (grads[0], y, left, grads[1], place, weight.to(scale.dtype), mixture, scale, by_x, by_weight, by_bias)
+        gain = weight.to(scale.dtype).contiguous()
+        arrays = (grads[0], y, left, grads[1], place, gain, mixture, scale, by_x, by_weight, by_bias)
         _library(y.dtype).backward(ctypes.byref(shape), *map(_address, arrays))
         return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype), None, None
 
