@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from metanas.caching import cache_folder
+
 _GIB = 2**30
 
 # Each is loaded in a fresh interpreter: a library that crashes takes only that one with it.
@@ -25,6 +27,16 @@ _LIBRARIES = (
         "learn2learn",
         "import learn2learn; print('learn2learn', learn2learn.__version__)",
         "only its own task sets need it: install a C compiler, then run 'make -B setup'",
+    ),
+    (
+        "compiled code",
+        "import os, sys, tempfile, torch\n"
+        "from metanas.native import compiled\n"
+        "from metanas.spaces.fused import SOURCE\n"
+        "with tempfile.TemporaryDirectory() as os.environ['METANAS_CACHE']:\n"
+        "    found = compiled(SOURCE, torch.bfloat16)\n"
+        "sys.exit(found) if isinstance(found, str) else print('made for this processor')",
+        "install a C compiler or name it in CC: without it training takes up to twice as long",
     ),
 )
 
@@ -117,10 +129,6 @@ def _disk(folder: Path) -> Check:
 
 
 def _cache() -> Check:
-    try:
-        from tasks.cache import cache_folder
-    except ImportError as error:  # another `tasks` is in the way, which the last check names
-        return _check("cache", False, str(error), "put right the names first")
     cache = cache_folder().absolute()
     existing = next(path for path in (cache, *cache.parents) if path.exists())
     ok = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from metanas.samples import Samples
+from metanas.spaces.fused import elementary, pooled
 from metanas.spaces.norm import SampleNorm, SupportNorm
 
 Score = Callable[[nn.Module, Samples], float]
@@ -44,7 +45,7 @@ def synflow(network: nn.Module, batch: Samples) -> float:
     positive = copy.deepcopy(network).double()
     for module in positive.modules():
         if isinstance(module, NORMALISATIONS):
-            module.register_forward_hook(lambda module, inputs, output: inputs[0])
+            module.register_forward_hook(_left_out, with_kwargs=True)
     with torch.no_grad():
         for parameter in positive.parameters():
             parameter.abs_()
@@ -60,7 +61,7 @@ def naswot(network: nn.Module, batch: Samples) -> float:
     K_ij counts the ReLUs that are on for both images i and j of the batch or off for both. Minus infinity where two
     images cannot be told apart.
     """
-    with torch.no_grad(), Activations() as seen:
+    with torch.no_grad(), elementary(), Activations() as seen:
         network(batch.inputs)
     codes = torch.cat(seen.codes, dim=1).double()  # (N, number of ReLUs)
     kernel = codes @ codes.T + (1 - codes) @ (1 - codes).T
@@ -115,6 +116,11 @@ class Activations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func in (torch.ops.aten.relu.default, torch.ops.aten.relu_.default):
             self.codes.append((output > 0).flatten(1).float())
         return output
+
+
+def _left_out(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+    """In place of what a normalisation gives: its input, pooled where that is its part. Nothing is below 0."""
+    return args[0] if kwargs.get("pool") is None else pooled(args[0], kwargs["pool"])
 
 
 def _weights(network: nn.Module) -> list[Tensor]:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from metanas.caching import cache_folder
 from metanas.errors import MetanasError
 from tasks.task import ImageForm
 
@@ -123,13 +124,6 @@ def to_form(image: Image.Image, form: ImageForm) -> np.ndarray:
     image = image.resize((form.size, form.size), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
-def cache_folder() -> Path:
-    """METANAS_CACHE, else `metanas` in the user's cache folder."""
-    if chosen := os.environ.get("METANAS_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metanas"
 
 
 @dataclass(frozen=True, eq=False)

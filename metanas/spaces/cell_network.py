@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from metanas.spaces.norm import SupportNorm
@@ -161,5 +160,5 @@ class CellNetwork(Features):
         for kind, cell in zip(self.kinds, self.cells, strict=True):
             shares = None if mixing is None else mixing[kind]
             before, previous = previous, cell(before, previous, reference, drop, shares)
-        pooled: Tensor = torch.relu(self.norm(previous, reference)).mean(dim=(2, 3))  # (N, D)
+        pooled: Tensor = self.norm(previous, reference, relu=True).mean(dim=(2, 3))  # (N, D)
         return pooled

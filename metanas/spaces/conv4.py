@@ -29,9 +29,8 @@ class Conv4Network(Features):
         x = inputs
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = conv(x)
-            if min(x.shape[2:]) > 1:  # an image below 16x16 is down to one position before the last pooling
-                x = nn.functional.max_pool2d(x, 2)
-            x = torch.relu(norm(x, reference))
+            # An image below 16x16 is down to one position before the last pooling.
+            x = norm(x, reference, pool="floor" if min(x.shape[2:]) > 1 else None, relu=True)
         return x.flatten(1)
 
 

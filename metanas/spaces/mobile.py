@@ -54,7 +54,8 @@ class ConvNorm(nn.Module):
         self.norm = NORMS[norm](width)
 
     def forward(self, x: Tensor, reference: int) -> Tensor:
-        return torch.relu(self.norm(self.conv(x), reference))
+        normalised: Tensor = self.norm(self.conv(x), reference, relu=True)
+        return normalised
 
 
 class MBConv(nn.Module):
@@ -73,8 +74,8 @@ class MBConv(nn.Module):
         self.last = nn.ModuleDict({"residual" if residual else "plain": NORMS[norm](form.width)})
 
     def forward(self, x: Tensor, reference: int, drop: float, generator: torch.Generator | None) -> Tensor:
-        y = torch.relu(self.expand_norm(self.expand(x), reference))  # (N, hidden, H, W)
-        y = torch.relu(self.depthwise_norm(self.depthwise(y), reference))  # (N, hidden, H / stride, W / stride)
+        y = self.expand_norm(self.expand(x), reference, relu=True)  # (N, hidden, H, W)
+        y = self.depthwise_norm(self.depthwise(y), reference, relu=True)  # (N, hidden, H / stride, W / stride)
         if self.attention is not None:
             y = self.attention(y)
         (norm,) = self.last.values()

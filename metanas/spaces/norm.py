@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from metanas.spaces.fused import Form, Pool, moments, normalise, pooled, positions_left
+
 SHRINKAGE = 100.0
 """How many positions of the support set weigh as much as the sample's own statistics."""
 
@@ -18,45 +20,35 @@ class SupportNorm(nn.Module):
 
     `forward(x, reference)` takes x (N, C, H, W) whose first `reference` rows are the support set. With
     `reference=0` the statistics last recorded (`record_statistics`) are used: an adapted network answers one image at
-    a time with what it has seen while adapting.
-
-    Written out of elementary operations: `torch.func.vmap` over `batch_norm` gives wrong second derivatives.
+    a time with what it has seen while adapting. Where asked to, it pools before and rectifies after, in one operation.
     """
 
     mean: Tensor
     variance: Tensor
     positions: Tensor
 
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("variance", torch.ones(channels))
         self.register_buffer("positions", torch.zeros(()))
-        self.eps = eps
         self.recording = False
 
-    def forward(self, x: Tensor, reference: int) -> Tensor:
-        if reference:
-            support_variance, support_mean = torch.var_mean(x[:reference], dim=(0, 2, 3), correction=0)  # (C,)
-            positions = torch.tensor(float(reference * x.shape[2] * x.shape[3]), dtype=x.dtype)
-            if self.recording:
-                self.mean, self.variance = support_mean.detach(), support_variance.detach()
-                self.positions = positions
-        else:
-            support_mean, support_variance, positions = self.mean, self.variance, self.positions
-        own_variance, own_mean = torch.var_mean(x, dim=(1, 2, 3), correction=0)  # (N,)
-        share = positions / (positions + SHRINKAGE)
-        own_mean, own_variance = own_mean[:, None], own_variance[:, None]
-        mean = share * support_mean + (1 - share) * own_mean  # (N, C), of the mixture of both
-        variance = share * (support_variance + (support_mean - mean).square()) + (1 - share) * (
-            own_variance + (own_mean - mean).square()
-        )
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        # In the precision of x: else all from here to the next convolution would be float32, twice the traffic.
-        return x * scale[:, :, None, None].to(x.dtype) + shift[:, :, None, None].to(x.dtype)
+    def forward(self, x: Tensor, reference: int, pool: Pool | None = None, relu: bool = False) -> Tensor:
+        if self.recording:
+            self._record(x[:reference] if pool is None else pooled(x[:reference], pool))
+        support = None if reference else torch.stack([self.mean, self.variance + self.mean.square()])
+        positions = reference * positions_left(x, pool) if reference else float(self.positions)
+        form = Form(1, reference, positions / (positions + SHRINKAGE), pool, relu)
+        return normalise(x, self.weight, self.bias, support, form)
+
+    @torch.no_grad()
+    def _record(self, x: Tensor) -> None:
+        self.mean, square = moments(x).mean(1)
+        self.variance = (square - self.mean.square()).clamp_min(0)
+        self.positions = torch.tensor(float(x[:, 0].numel()))
 
 
 class SampleNorm(nn.Module):
@@ -68,8 +60,8 @@ class SampleNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.groups = next(groups for groups in range(max(1, channels // 8), 0, -1) if channels % groups == 0)
 
-    def forward(self, x: Tensor, reference: int) -> Tensor:
-        return nn.functional.group_norm(x, self.groups, self.weight, self.bias)
+    def forward(self, x: Tensor, reference: int, pool: Pool | None = None, relu: bool = False) -> Tensor:
+        return normalise(x, self.weight, self.bias, None, Form(self.groups, pool=pool, relu=relu))
 
 
 NORMS: Mapping[str, Callable[[int], nn.Module]] = {"support": SupportNorm, "sample": SampleNorm}

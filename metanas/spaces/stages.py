@@ -42,13 +42,11 @@ class Block(nn.Module):
     def extra_repr(self) -> str:
         return f"pooling={self.pooling}"
 
-    def forward(self, x: Tensor, reference: int) -> Tensor:
+    def forward(self, x: Tensor, reference: int, relu: bool) -> Tensor:
         x = self.conv(x)
-        if self.pooling == "max":
-            x = nn.functional.max_pool2d(x, 2, ceil_mode=True)
-        elif self.pooling == "average":
+        if self.pooling == "average":
             x = nn.functional.avg_pool2d(x, 2, ceil_mode=True)
-        normalised: Tensor = self.norm(x, reference)
+        normalised: Tensor = self.norm(x, reference, pool="ceil" if self.pooling == "max" else None, relu=relu)
         return normalised
 
 
@@ -62,9 +60,9 @@ class Stage(nn.Module):
         self.attention = Attention(width, SQUEEZED) if gate == "squeeze" else None
 
     def forward(self, x: Tensor, reference: int, drop: float, generator: torch.Generator | None) -> Tensor:
-        x = torch.relu(self.first(x, reference))  # (N, width, H / 2, W / 2)
+        x = self.first(x, reference, relu=True)  # (N, width, H / 2, W / 2)
         for block in self.blocks:
-            x = torch.relu(x + drop_path(block(x, reference), drop, generator))
+            x = torch.relu(x + drop_path(block(x, reference, relu=False), drop, generator))
         return x if self.attention is None else self.attention(x)
 
 

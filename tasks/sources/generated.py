@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from metanas.caching import cache_folder
 from metanas.errors import MetanasError
-from tasks.cache import cache_folder
 from tasks.task import ImageForm
 
 Make = Callable[[], np.ndarray]

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from metanas.caching import cache_folder
 from metanas.errors import MetanasError
-from tasks.cache import CachedImages, InMemory, array_image, cache_folder, open_image, to_form
+from tasks.cache import CachedImages, InMemory, array_image, open_image, to_form
 from tasks.sources import Where
 from tasks.sources.folder import load
 from tasks.task import ImageForm, Task

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from metanas.caching import cache_folder
 from metanas.errors import MetanasError
-from tasks.cache import cache_folder
 from tasks.sources import Where, load_source
 from tasks.sources.glyphs import load
 from tasks.task import ImageForm, Task

@@ -1,0 +1,63 @@
+"""C beside its Python, compiled for this very processor when first asked for and kept in the cache folder."""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from metanas.caching import cache_folder
+
+FLAGS = (
+    *("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math"),
+    *("-fvisibility=hidden", "-shared", "-fPIC"),
+)
+NUMBERS: Mapping[torch.dtype, str] = {
+    torch.float64: "-DREAL=double",
+    torch.float32: "-DREAL=float",
+    torch.bfloat16: "-DBFLOAT16",
+}
+"""The types of numbers that a file can be compiled for."""
+
+
+@cache
+def compiled(source: Path, numbers: torch.dtype) -> ctypes.CDLL | str:
+    """The functions of a C file, or one line that says why they cannot be had."""
+    command = [*shlex.split(os.environ.get("CC", "cc")), *FLAGS, NUMBERS[numbers]]
+    key = hashlib.sha256(repr((command, source.read_bytes(), _processor())).encode()).hexdigest()[:24]
+    library = cache_folder() / "native" / f"{source.stem}-{key}.so"
+    try:
+        if not library.exists():
+            _compile([*command, str(source), "-lm"], library)
+        return ctypes.CDLL(str(library))
+    except subprocess.CalledProcessError as error:
+        said: list[str] = error.stderr.strip().splitlines()
+        return said[0] if said else str(error)
+    except OSError as error:
+        return str(error)
+
+
+def _compile(command: list[str], library: Path) -> None:
+    """Several processes may do this at once: each puts a whole file in its place."""
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        subprocess.run([*command, "-o", str(made)], check=True, capture_output=True, text=True)
+        made.replace(library)
+
+
+def _processor() -> str:
+    """What tells processors apart that do not run each other's code: a cache folder may be that of many machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    features = next((line for line in lines if line.lower().startswith(("flags", "features"))), platform.processor())
+    return f"{platform.machine()} {features}"

@@ -1,0 +1,219 @@
+"""Max pooling, normalisation and ReLU as one operation: each alone waits for memory, and together they wait once.
+
+A normalisation here takes its statistics from a mixture of moments: those of the sample's own groups of channels, and
+with weight `share` those of the support set, by channel. `normalise` is the operation; on a processor it runs as
+compiled C (`normalise.c`), elsewhere, and where gradients of gradients are asked for, as the tensor operations
+of `by_tensors`, which say the same.
+"""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metanas.native import NUMBERS, compiled
+
+SOURCE = Path(__file__).with_name("normalise.c")
+EPS = 1e-5
+
+Pool = Literal["ceil", "floor"]
+"""The largest of each 2 x 2 window; of those that the border cuts too, or of whole ones only."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What to do beside the numbers: whether to pool first, and whether a ReLU comes last.
+
+    `groups` are of channels; the first `reference` rows are the support set, whose moments have the weight `share`.
+    """
+
+    groups: int = 1
+    reference: int = 0
+    share: float = 0.0
+    pool: Pool | None = None
+    relu: bool = False
+
+
+_ELEMENTARY: ContextVar[bool] = ContextVar("elementary", default=False)
+
+
+@contextmanager
+def elementary() -> Iterator[None]:
+    """While entered, everything is done by tensor operations, for those who look at each."""
+    token = _ELEMENTARY.set(True)
+    try:
+        yield
+    finally:
+        _ELEMENTARY.reset(token)
+
+
+def normalise(x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, form: Form) -> Tensor:
+    """x (N, C, H, W) pooled, normalised, scaled by `weight` and shifted by `bias` (C), rectified.
+
+    `support` (2, C) are first and second moments to take in place of those of the `reference` rows.
+    """
+    if not _compiles(x):
+        return by_tensors(x, weight, bias, support, form)
+    y: Tensor = _Normalise.apply(x.contiguous(memory_format=torch.channels_last), weight, bias, support, form)[0]
+    return y
+
+
+def _compiles(x: Tensor) -> bool:
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by vmap, say
+    if _ELEMENTARY.get() or transformed or x.device.type != "cpu" or x.dtype not in NUMBERS:
+        return False
+    return isinstance(compiled(SOURCE, x.dtype), ctypes.CDLL)
+
+
+def by_tensors(x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, form: Form) -> Tensor:
+    """The same of elementary operations: `torch.func.vmap` over `batch_norm` gives wrong second derivatives."""
+    return _normalised(x if form.pool is None else pooled(x, form.pool), weight, bias, support, form)
+
+
+def pooled(x: Tensor, pool: Pool) -> Tensor:
+    """(N, C, H / 2, W / 2), rounded as `pool` says."""
+    return F.max_pool2d(x, 2, ceil_mode=pool == "ceil")
+
+
+def positions_left(x: Tensor, pool: Pool | None) -> int:
+    """How many positions of x (N, C, H, W) there are to a channel and sample after pooling."""
+    cut = int(pool == "ceil")
+    height, width = x.shape[2:]
+    return height * width if pool is None else (height + cut) // 2 * ((width + cut) // 2)
+
+
+def moments(x: Tensor) -> Tensor:
+    """First and second (2, N, C) of every channel of x (N, C, H, W), in single precision at least."""
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    return torch.stack([x.mean((2, 3)), x.square().mean((2, 3))])
+
+
+def _normalised(x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, form: Form) -> Tensor:
+    mean, square = _mixture(x, support, form)
+    scale = weight * _inverse_deviation(mean, square)
+    shift = bias - mean * scale  # (N, C)
+    # In the precision of x: else all from here to the next convolution would be float32, twice the traffic.
+    y = x * scale[:, :, None, None].to(x.dtype) + shift[:, :, None, None].to(x.dtype)
+    return torch.relu(y) if form.relu else y
+
+
+def _mixture(x: Tensor, support: Tensor | None, form: Form) -> Tensor:
+    """First and second moments (2, N, C) that x (N, C, H, W) is normalised with."""
+    channels = moments(x)
+    mixture = (1 - form.share) * _group_means(channels, form)
+    if form.share:
+        support = channels[:, : form.reference].mean(1) if support is None else support
+        mixture = mixture + form.share * support[:, None]
+    return mixture
+
+
+def _group_means(channels: Tensor, form: Form) -> Tensor:
+    """Every channel's entry of (..., C) replaced by the mean over its group."""
+    groups = channels.reshape(*channels.shape[:-1], form.groups, -1)
+    return groups.mean(-1, keepdim=True).expand_as(groups).flatten(-2)
+
+
+def _inverse_deviation(mean: Tensor, square: Tensor) -> Tensor:
+    return torch.rsqrt((square - mean.square()).clamp_min(0) + EPS)
+
+
+def _gradients(
+    x: Tensor, weight: Tensor, y: Tensor, support: Tensor | None, by_y: Tensor, form: Form
+) -> tuple[Tensor, Tensor, Tensor]:
+    """By x, weight and bias, of `_normalised`: what the C computes, in operations that have gradients themselves."""
+    mean, square = _mixture(x, support, form)
+    inverse = _inverse_deviation(mean, square)
+    scale = weight * inverse
+    by_y = torch.where(y > 0, by_y, 0) if form.relu else by_y
+    by_shift, by_scale = by_y.sum((2, 3)), (by_y * x).sum((2, 3))  # (N, C)
+    by_normalised = by_scale - by_shift * mean
+    by_square = -0.5 * inverse**3 * weight * by_normalised * (square > mean.square())
+    by_mean = -by_shift * scale - 2 * mean * by_square
+    by_mixture = torch.stack([by_mean, by_square])
+    by_moments = (1 - form.share) * _group_means(by_mixture, form)
+    if form.share and support is None:
+        of_support = torch.arange(len(x), device=x.device)[:, None] < form.reference
+        by_moments = by_moments + of_support * form.share * by_mixture.sum(1, keepdim=True) / form.reference
+    by_sum, by_squares = (by_moments / x[0, 0].numel())[..., None, None].to(x.dtype)
+    by_x = by_y * scale[:, :, None, None].to(x.dtype) + by_sum + 2 * x * by_squares
+    return by_x, (by_normalised * inverse).sum(0), by_shift.sum(0)
+
+
+class _Shape(ctypes.Structure):
+    """As `Shape` of the C file."""
+
+    _fields_ = [
+        *((name, ctypes.c_long) for name in ("n", "h", "w", "c", "oh", "ow", "groups", "reference")),
+        *((name, ctypes.c_int) for name in ("pooled", "relu")),
+        *((name, ctypes.c_double) for name in ("share", "eps")),
+    ]
+
+
+class _Normalise(torch.autograd.Function):
+    """Gives what pooling left as well, as the gradient's gradient goes through it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, form: Form
+    ) -> tuple[Tensor, Tensor | None]:
+        n, c, h, w = x.shape
+        pools, cut = form.pool is not None, int(form.pool == "ceil")
+        oh, ow = ((h + cut) // 2, (w + cut) // 2) if pools else (h, w)
+        reference = 0 if support is not None else form.reference
+        shape = _Shape(n, h, w, c, oh, ow, form.groups, reference, pools, form.relu, form.share, EPS)
+        real = torch.promote_types(x.dtype, torch.float32)
+        y = torch.empty((n, c, oh, ow), dtype=x.dtype, memory_format=torch.channels_last)
+        left, place = (torch.empty_like(y), torch.empty_like(y, dtype=torch.uint8)) if pools else (x, None)
+        support_moments = torch.empty((2, c), dtype=real) if support is None else support.to(real).contiguous()
+        mixture, scale = torch.empty((2, n, c), dtype=real), torch.empty((n, c), dtype=real)
+        gain, offset = (parameter.to(real).contiguous() for parameter in (weight, bias))
+        arrays = (x, gain, offset, left, place, y, support_moments, mixture, scale)
+        _library(x.dtype).forward(ctypes.byref(shape), *map(_address, arrays))
+        ctx.form, ctx.shape = form, shape
+        ctx.save_for_backward(left, y, place, weight, support, mixture, scale)
+        ctx.set_materialize_grads(False)
+        return y, left if pools else None
+
+    @staticmethod
+    def backward(ctx: Any, by_y: Tensor | None, by_left: Tensor | None) -> tuple[Tensor | None, ...]:
+        left, y, place, weight, support, mixture, scale = ctx.saved_tensors
+        by_y = torch.zeros_like(y) if by_y is None else by_y
+        if torch.is_grad_enabled():
+            by_x, by_weight, by_bias = _gradients(left, weight, y, support, by_y, ctx.form)
+            by_x = by_x if by_left is None else by_x + by_left
+            return by_x if place is None else _scattered(by_x, place, ctx.shape), by_weight, by_bias, None, None
+        shape = ctx.shape
+        grads = [g if g is None else g.contiguous(memory_format=torch.channels_last) for g in (by_y, by_left)]
+        size = (shape.n, shape.c, shape.h, shape.w)
+        by_x = torch.empty(size, dtype=y.dtype, memory_format=torch.channels_last)
+        by_weight, by_bias = torch.zeros((2, shape.c), dtype=torch.float64)
+        gain = weight.to(scale.dtype).contiguous()
+        arrays = (grads[0], y, left, grads[1], place, gain, mixture, scale, by_x, by_weight, by_bias)
+        _library(y.dtype).backward(ctypes.byref(shape), *map(_address, arrays))
+        return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype), None, None
+
+
+def _library(numbers: torch.dtype) -> ctypes.CDLL:
+    found = compiled(SOURCE, numbers)
+    assert isinstance(found, ctypes.CDLL), found
+    return found
+
+
+def _address(array: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.data_ptr())
+
+
+def _scattered(left: Tensor, place: Tensor, shape: _Shape) -> Tensor:
+    """What pooling left (N, C, h, w) put back at its places (0 to 3 of each window) among zeros (N, C, H, W)."""
+    corners = [torch.where(place == corner, left, 0) for corner in range(4)]
+    rows = [torch.stack(corners[row : row + 2], 4).flatten(3) for row in (0, 2)]  # each (N, C, h, 2 w)
+    whole = torch.stack(rows, 3).flatten(2, 3)  # (N, C, 2 h, 2 w)
+    beyond = (0, max(0, shape.w - whole.shape[3]), 0, max(0, shape.h - whole.shape[2]))
+    return F.pad(whole, beyond)[:, :, : shape.h, : shape.w]
