@@ -110,9 +110,11 @@ def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
 
 
 def leader_share(settings: SearchSettings, budget: Budget, phase: int) -> float:
-    """The leader's share of the training tasks: as set until the first generation, 1 in settling."""
+    """The leader's share of the training tasks: 1 in warm-up and settling, as set at first in between, then rising."""
+    if not 0 < phase <= budget.choice:
+        return 1.0
     share = max(0, phase - 2) / max(1, len(budget.generation_steps))
-    return 1.0 if phase > budget.choice else settings.leader_share + share * (1 - settings.leader_share)
+    return settings.leader_share + share * (1 - settings.leader_share)
 
 
 def evaluations_after(settings: SearchSettings, budget: Budget, phase: int) -> int:

@@ -206,7 +206,7 @@ class TestTraining:
         assert shares[0] < shares[1] < shares[2]
         assert {a for pair, _, _ in run.trainer.steps[310:] for a in pair} == {outcome.chosen}
         assert [leader_share(SETTINGS, run.budget, phase) for phase in range(7)] == pytest.approx(
-            [0.34, 0.34, 0.34, 0.56, 0.78, 1.0, 1.0]
+            [1.0, 0.34, 0.34, 0.56, 0.78, 1.0, 1.0]
         )
 
     def test_shares_of_the_leader_and_of_uniform_paths(self) -> None:
