@@ -27,8 +27,8 @@ class RunFolder:
     """The files of one run, by name.
 
     config.yaml (whole), repeat.yaml (the same by steps), versions.json, log.jsonl, store.sqlite,
-    weights.safetensors, population.json, checkpoint/, baselines/, evaluation.json, report.html; latency.json where the
-    objective has one.
+    weights.safetensors, population.json, checkpoint/, baselines/, evaluation.json, report.html; latency.json where
+    latency is an objective, a limit or a cost.
     """
 
     path: Path

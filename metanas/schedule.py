@@ -70,7 +70,7 @@ class SearchSettings:
     rest run uniformly random paths, all else members of the population. Paths are dropped with a probability that
     rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018). `strategy` holds the name of a
     strategy and its options, as docs/strategies.md lists them; nothing is proposed that exceeds `limits`, the most of
-    each cost (params, macs).
+    each cost (params, macs, latency in seconds).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

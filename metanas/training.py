@@ -53,8 +53,9 @@ def train(
     # All say what is wrong with the configuration before anything is written.
     make_samplers(config, pool)
     space = make_space(config)
-    latency = LatencyTable(space, config.image.size, out / "latency.json") if config.objective else None
-    features = ArchitectureFeatures(space, config.image.size, latency)
+    # A strategy, or the one inside a race, names its costs; what is wrong with them is said when it is made.
+    timed = config.objective is not None or "latency" in f"{config.search.strategy} {config.search.limits}"
+    features = make_features(config, space, out, timed)
     limits = make_limits(config, features)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder = RunFolder(out)
@@ -88,6 +89,12 @@ def train(
             _save_predictor(out / "predictor.safetensors", config, space, screen, features)
         _finish(folder, config, space, outcome, progress, trainer)
     return folder
+
+
+def make_features(config: RunConfig, space: Space, run: Path, timed: bool) -> ArchitectureFeatures:
+    """What is seen of architectures; where they are `timed`, with the latency table in the folder of the run."""
+    latency = LatencyTable(space, config.image.size, run / "latency.json") if timed else None
+    return ArchitectureFeatures(space, config.image.size, latency)
 
 
 def make_limits(config: RunConfig, features: ArchitectureFeatures) -> Limits | None:
