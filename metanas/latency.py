@@ -164,12 +164,12 @@ def _passes(network: Features, image: torch.Tensor, parts: Sequence[nn.Module]) 
 def _read(path: Path) -> dict[str, float]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        found = {str(key): float(seconds) for key, seconds in content["seconds"].items()}
+        owner, found = content["device"], {str(key): float(seconds) for key, seconds in content["seconds"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MetanasError(f"'{path}' is no latency table ({error}); remove it, and it is measured anew.") from error
-    if content["device"] != device():
+    if owner != device():
         raise MetanasError(
-            f"the latency table '{path}' was measured on '{content['device']}' and this is '{device()}'; remove it, "
+            f"the latency table '{path}' was measured on '{owner}' and this is '{device()}'; remove it, "
             "and it is measured anew."
         )
     return found

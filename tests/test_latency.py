@@ -109,9 +109,10 @@ def test_bad_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(MetanasError, match="space 'cells' are not; take the space stages or mobile"):
         LatencyTable(Cells(), 28)
     path = tmp_path / "latency.json"
-    path.write_text("{")
-    with pytest.raises(MetanasError, match="is no latency table"):
-        LatencyTable(SPACES["mobile"], 16, path)
+    for broken in ("{", "[]", json.dumps({"seconds": {}})):
+        path.write_text(broken)
+        with pytest.raises(MetanasError, match="is no latency table"):
+            LatencyTable(SPACES["mobile"], 16, path)
     path.write_text(json.dumps({"device": "a telephone", "seconds": {}}))
     with pytest.raises(MetanasError, match="was measured on 'a telephone'"):
         LatencyTable(SPACES["mobile"], 16, path)
