@@ -41,6 +41,10 @@ CHECKPOINT = 200
 """Steps between two checkpoints."""
 
 
+Encode = Callable[[Sequence[Architecture]], np.ndarray]
+"""From one architecture at least to what the screen sees of them, (n, d)."""
+
+
 class Listener(Protocol):
     """Where the search writes what happens."""
 
@@ -74,7 +78,7 @@ class Search:
         trainer: MetaTrainer,
         strategy: Strategy,
         screen: Screen,
-        features: Callable[[Sequence[Architecture]], np.ndarray],
+        features: Encode,
         cost: Callable[[Architecture], Cost],
         inner_steps: int,
         budget: Budget,
@@ -197,8 +201,7 @@ class Search:
         predicted = self.screen.predict(self.features(asked))
         first = generation * self.settings.episodes
         candidates, evaluations = self._measure(asked, range(first, first + self.settings.episodes), generation)
-        seen = observations(evaluations, self.space.default)
-        self.screen.update(self.features([a for a, _ in seen]), np.array([target for _, target in seen]))
+        seen = learn(self.screen, self.features, evaluations, self.space.default)
         self.strategy.tell(candidates)
         self._event("phase", phase="fitness", duration=time.monotonic() - started)
         pairs = (
@@ -279,3 +282,13 @@ class Search:
     def _checkpoint(self) -> None:
         self.progress.seconds = self._seconds()
         self.listener.checkpoint(self.progress)
+
+
+def learn(
+    screen: Screen, features: Encode, evaluations: Sequence[Evaluation], anchor: Architecture
+) -> list[tuple[Architecture, float]]:
+    """Shows the screen the `observations` of a generation, and returns them; none where the anchor itself failed."""
+    seen = observations(evaluations, anchor)
+    if seen:
+        screen.update(features([architecture for architecture, _ in seen]), np.array([target for _, target in seen]))
+    return seen

@@ -4,18 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.catalogue import make_strategy
 from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
-from metanas.estimation import observations
 from metanas.features import ArchitectureFeatures
 from metanas.latency import LatencyTable
 from metanas.run import RunFolder, RunListener, save_arrays, write_text
 from metanas.schedule import Progress, outer_rate
-from metanas.search import Outcome, Search
+from metanas.search import Outcome, Search, learn
 from metanas.spaces.space import Space
 from metanas.state import weights_of
 from metanas.store import Store
@@ -129,8 +126,7 @@ def _restore(
     strategy.restore(population)
     kept = store.evaluations(run=run)
     for generation in sorted({e.generation for e in kept if e.generation < choice}):
-        seen = observations([e for e in kept if e.generation == generation], space.default)
-        screen.update(features([a for a, _ in seen]), np.array([target for _, target in seen]))
+        learn(screen, features, [e for e in kept if e.generation == generation], space.default)
     return progress
 
 
