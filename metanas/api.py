@@ -1,6 +1,5 @@
 """The records that travel between the parts. No behaviour beyond what their fields imply."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,6 +56,3 @@ class Candidate:
             "macs": self.cost.macs,
         }
         return row if self.cost.latency is None else row | {"latency": self.cost.latency}
-
-
-Metrics = Mapping[str, float]

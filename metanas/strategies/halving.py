@@ -44,7 +44,8 @@ class Race(ABC):
         """Of those that climbed highest the most accurate first, then those below."""
         found: dict[Architecture, Candidate] = {}
         for standing in reversed(self.standings):
-            found |= {self.space.canonical(c.architecture): c for c in ranked(standing.values())} | found
+            for candidate in ranked(standing.values()):
+                found.setdefault(self.space.canonical(candidate.architecture), candidate)
         return tuple(found.values())[: self.size]
 
     def fidelity(self, architecture: Architecture) -> float:
