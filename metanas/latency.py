@@ -20,6 +20,7 @@ from torch import nn
 
 from metanas.api import Architecture
 from metanas.errors import MetanasError
+from metanas.files import write_text
 from metanas.spaces.space import Features, Space
 from metanas.supernet import channels_last
 
@@ -80,9 +81,7 @@ class LatencyTable:
 
     def _save(self) -> None:
         if self.path is not None:
-            partial = self.path.with_name(self.path.name + ".partial")
-            partial.write_text(json.dumps({"device": device(), "seconds": self.seconds}, indent=1), encoding="utf-8")
-            os.replace(partial, self.path)
+            write_text(self.path, json.dumps({"device": device(), "seconds": self.seconds}, indent=1))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """A run told in one HTML file that opens anywhere: results first, then what was found, how, and from what."""
 
 import json
-import os
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -28,6 +27,7 @@ from metanas.figures import (
     learning_curves,
     predictor_quality,
 )
+from metanas.files import write_text
 from metanas.pareto import pareto_front
 from metanas.statistics import Paired, mean_interval, paired
 from metanas.store import Store
@@ -135,9 +135,8 @@ def write_report(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": _percent, "points": _points, "p": _p_value, "count": _count, "time": _time}
     template = (files("metanas") / "report.html.j2").read_text(encoding="utf-8")
-    path, partial = run / "report.html", run / "report.html.partial"
-    partial.write_text(environment.from_string(template).render(context), encoding="utf-8")
-    os.replace(partial, path)
+    path = run / "report.html"
+    write_text(path, environment.from_string(template).render(context))
     return path
 
 

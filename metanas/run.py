@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.config import RunConfig, as_yaml, load_config
 from metanas.errors import MetanasError
+from metanas.files import save_arrays, write_text
 from metanas.schedule import Progress
 from metanas.state import State
 from metanas.store import Store
@@ -137,20 +137,6 @@ class RunListener:
 
     def checkpoint(self, progress: Progress) -> None:
         self._save(progress)
-
-
-def save_arrays(path: Path, state: State) -> None:
-    """A safetensors file, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    save_file({name: np.array(array, order="C") for name, array in state.items()}, partial)
-    os.replace(partial, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _versions(seed: int) -> dict[str, Any]:

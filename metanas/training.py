@@ -9,8 +9,9 @@ from metanas.catalogue import make_strategy
 from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
 from metanas.features import ArchitectureFeatures
+from metanas.files import save_arrays, write_text
 from metanas.latency import LatencyTable
-from metanas.run import RunFolder, RunListener, save_arrays, write_text
+from metanas.run import RunFolder, RunListener
 from metanas.schedule import Progress, outer_rate
 from metanas.search import Outcome, Search, learn
 from metanas.spaces.space import Space
