@@ -79,6 +79,8 @@ def gather(run: RunFolder, stores: Sequence[str]) -> tuple[list[Row], list[str]]
             refused.append(f"{error} It is left out.")
             continue
         evaluations = [evaluation for own in by_run for evaluation in own]
+        if not evaluations:
+            refused.append(f"the store '{url}' holds no evaluations; look at its URL, or search first.")
         for other in sorted({e.space for e in evaluations} - {space.name}):
             count = sum(e.space == other for e in evaluations)
             refused.append(

@@ -40,8 +40,9 @@ def test_differences_are_taken_on_the_same_episodes_of_one_run(run: RunFolder, t
                 store.add(name, [base, replace(base, architecture=other, accuracy=base.accuracy + gap)])
         failed = replace(ONE, architecture=anchor, episode=2, status="failed", error="Traceback")
         store.add("second", [failed, replace(ONE, architecture=other, episode=2, accuracy=0.9)])
-    rows, refused = gather(run, [url])
-    assert refused == []
+    empty = f"sqlite:///{tmp_path / 'empty.sqlite'}"
+    rows, (refused,) = gather(run, [url, empty])
+    assert refused == f"the store '{empty}' holds no evaluations; look at its URL, or search first."
     assert [target for architecture, _, target in rows if architecture == anchor] == [0.0, 0.0]
     found = [target for architecture, task, target in rows if architecture == other and task == "digits"]
     assert found == pytest.approx([0.2, 0.35])
