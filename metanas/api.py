@@ -1,7 +1,8 @@
 """The records that travel between the parts. No behaviour beyond what their fields imply."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 Architecture = tuple[int, ...]
 """A point of a search space: one small integer a gene."""
@@ -56,3 +57,9 @@ class Candidate:
             "macs": self.cost.macs,
         }
         return row if self.cost.latency is None else row | {"latency": self.cost.latency}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The candidate of a `row`."""
+        cost = Cost(row["params"], row["macs"], row.get("latency"))
+        return cls(tuple(row["architecture"]), row["accuracy"], cost)

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from metanas.api import Architecture, Candidate, Cost, Evaluation
+from metanas.api import Architecture, Candidate, Evaluation
 from metanas.config import RunConfig, as_yaml, load_config
 from metanas.errors import MetanasError
 from metanas.files import save_arrays, write_text
@@ -87,11 +87,7 @@ class RunFolder:
     @property
     def members(self) -> list[Candidate]:
         """The last population as it was measured."""
-        rows = self.read_json("population.json")["population"]
-        return [
-            Candidate(tuple(r["architecture"]), r["accuracy"], Cost(r["params"], r["macs"], r.get("latency")))
-            for r in rows
-        ]
+        return [Candidate.of(row) for row in self.read_json("population.json")["population"]]
 
     @property
     def population(self) -> list[Architecture]:
