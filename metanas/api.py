@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 Architecture = tuple[int, ...]
 """A point of a search space: one small integer a gene."""
@@ -58,5 +58,8 @@ class Candidate:
         }
         return row if self.cost.latency is None else row | {"latency": self.cost.latency}
 
-
-Metrics = Mapping[str, float]
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The candidate of a `row`."""
+        cost = Cost(row["params"], row["macs"], row.get("latency"))
+        return cls(tuple(row["architecture"]), row["accuracy"], cost)

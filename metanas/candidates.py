@@ -5,11 +5,10 @@ import numpy as np
 from metanas.api import Architecture
 from metanas.assembly import make_space
 from metanas.config import RunConfig
-from metanas.features import ArchitectureFeatures
 from metanas.run import RunFolder
 from metanas.seeding import stream
 from metanas.strategies.evolution import Evolution
-from metanas.training import make_limits
+from metanas.training import make_features, make_limits
 from predictors.saved import load_predictor
 
 OFFSPRING = 24
@@ -19,7 +18,7 @@ OFFSPRING = 24
 def candidates(run: RunFolder, config: RunConfig) -> tuple[Architecture, ...]:
     """The run's choice, then what the predictor thinks best of the population and of its fresh offspring."""
     space = make_space(config)
-    features = ArchitectureFeatures(space, config.image.size)
+    features = make_features(config, space, run.path, timed="latency" in config.search.limits)
     strategy = Evolution(space, config.search.population, limits=make_limits(config, features))
     strategy.tell(run.members)
     fresh = strategy.ask(OFFSPRING, stream(config.seed, "offspring of a new task"))

@@ -23,7 +23,8 @@ from metanas.candidates import candidates
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.executor import Executor
-from metanas.run import RunFolder, save_arrays
+from metanas.files import save_arrays
+from metanas.run import RunFolder
 from metanas.state import weights_of
 from metanas.statistics import mean_interval, paired
 from metanas.trainer import MetaTrainer

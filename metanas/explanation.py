@@ -6,7 +6,6 @@ import numpy as np
 
 from metanas.api import Architecture
 from metanas.assembly import make_space
-from metanas.errors import MetanasError
 from metanas.features import ArchitectureFeatures
 from metanas.figures import GeneEffect
 from metanas.run import RunFolder
@@ -31,25 +30,13 @@ def explain(run: RunFolder) -> list[GeneEffect]:
     def predict(architectures: Sequence[Architecture]) -> np.ndarray:
         return predictor.predict(features(architectures))[0]
 
-    found = swaps(predict, chosen, [_values(space, chosen, gene) for gene in range(len(chosen))])
+    found = swaps(predict, chosen, space.counts)
     effects = gene_effects(found, len(chosen))
-    named = [
-        GeneEffect(_name(space, chosen, next(s.architecture for s in found if s.gene == gene), gene), float(effect))
-        for gene, effect in enumerate(effects)
-        if any(s.gene == gene for s in found)
-    ]
+    swapped: dict[int, Architecture] = {}  # for every gene that has another value, the first of them
+    for swap in found:
+        swapped.setdefault(swap.gene, swap.architecture)
+    named = [GeneEffect(_name(space, chosen, other, gene), float(effects[gene])) for gene, other in swapped.items()]
     return sorted(named, key=lambda effect: -abs(effect.effect))
-
-
-def _values(space: Space, architecture: Architecture, gene: int) -> int:
-    """How many values a gene may take, counted from 0."""
-    count = 0
-    while True:
-        try:
-            space.check((*architecture[:gene], count, *architecture[gene + 1 :]))
-        except MetanasError:
-            return count
-        count += 1
 
 
 def _name(space: Space, architecture: Architecture, swapped: Architecture, gene: int) -> str:

@@ -69,6 +69,7 @@ class ArchitectureFeatures:
             for architecture in architectures
         ]
         blocks = graph_blocks(graphs, len(able), weighted, LONGEST)
+        # Only graph networks read the adjacency, and forests would split by its many columns.
         return [(name, block) for name, block in blocks if name != "adjacency"]
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from metanas.api import Architecture
 from metanas.errors import MetanasError
+from metanas.files import write_text
 from metanas.spaces.space import Features, Space
 from metanas.supernet import channels_last
 
@@ -80,9 +81,7 @@ class LatencyTable:
 
     def _save(self) -> None:
         if self.path is not None:
-            partial = self.path.with_name(self.path.name + ".partial")
-            partial.write_text(json.dumps({"device": device(), "seconds": self.seconds}, indent=1), encoding="utf-8")
-            os.replace(partial, self.path)
+            write_text(self.path, json.dumps({"device": device(), "seconds": self.seconds}, indent=1))
 
 
 @dataclass(frozen=True)
@@ -164,12 +163,12 @@ def _passes(network: Features, image: torch.Tensor, parts: Sequence[nn.Module]) 
 def _read(path: Path) -> dict[str, float]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        found = {str(key): float(seconds) for key, seconds in content["seconds"].items()}
+        owner, found = content["device"], {str(key): float(seconds) for key, seconds in content["seconds"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MetanasError(f"'{path}' is no latency table ({error}); remove it, and it is measured anew.") from error
-    if content["device"] != device():
+    if owner != device():
         raise MetanasError(
-            f"the latency table '{path}' was measured on '{content['device']}' and this is '{device()}'; remove it, "
+            f"the latency table '{path}' was measured on '{owner}' and this is '{device()}'; remove it, "
             "and it is measured anew."
         )
     return found

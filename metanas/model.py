@@ -17,9 +17,10 @@ from metanas.assembly import make_learner, make_space
 from metanas.candidates import candidates
 from metanas.config import RunConfig, parse_config
 from metanas.errors import MetanasError
+from metanas.files import write_text
 from metanas.inner import HEAD, Weights, apply_head
 from metanas.learner import Learner
-from metanas.run import RunFolder, write_text
+from metanas.run import RunFolder
 from metanas.samples import Samples, samples_of
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.norm import record_statistics

@@ -1,7 +1,6 @@
 """A run told in one HTML file that opens anywhere: results first, then what was found, how, and from what."""
 
 import json
-import os
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -28,6 +27,7 @@ from metanas.figures import (
     learning_curves,
     predictor_quality,
 )
+from metanas.files import write_text
 from metanas.pareto import pareto_front
 from metanas.statistics import Paired, mean_interval, paired
 from metanas.store import Store
@@ -39,13 +39,7 @@ ASKED = ("pool", "hold_out", "image", "train", "validation", "test", "space", "b
 """What a reader wants to know of the configuration first."""
 MOST_EFFECTS = 16
 """Genes whose effects are drawn, the largest first."""
-PHASES = {
-    "weights": "training the shared weights",
-    "fitness": "measuring architectures",
-    "predictor": "fitting the predictor",
-    "baselines": "training the baselines",
-    "evaluation": "test episodes",
-}
+PHASES = {"weights": "training the shared weights", "fitness": "measuring architectures"}
 
 
 @dataclass(frozen=True)
@@ -103,9 +97,9 @@ def write_report(
 ) -> Path:
     """Writes report.html into a run's folder and returns its path.
 
-    `draw` gives an architecture as one <svg> element, `describe` as a line of text; `effects` are those
-    of the chosen one's genes, as the predictor sees them. What the run has not done yet is
-    named with the command that does it. Raises MetanasError where the folder holds no run or an unreadable file.
+    `draw` gives an architecture as one <svg> element, `describe` as a line of text; `effects` are those of the chosen
+    one's genes, as the predictor sees them. What the run has not done yet is named with the command that does it.
+    Raises MetanasError where the folder holds no run or an unreadable file.
     """
     if not (run / "config.yaml").is_file():
         raise MetanasError(f"'{run}' is no run: it has no config.yaml; give a folder that `metanas train --out` wrote.")
@@ -126,7 +120,6 @@ def write_report(
         if population
         else None,
         "curves": _curves(log, generations),
-        "judgements": judgements,
         "predictor_chart": predictor_quality(judgements, config["predictor"]["floor"]) if judgements else None,
         "effects_chart": gene_effects(effects[:MOST_EFFECTS]) if effects else None,
         "missed": missed_winners([line["predictor"] for line in generations]),
@@ -142,9 +135,8 @@ def write_report(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": _percent, "points": _points, "p": _p_value, "count": _count, "time": _time}
     template = (files("metanas") / "report.html.j2").read_text(encoding="utf-8")
-    path, partial = run / "report.html", run / "report.html.partial"
-    partial.write_text(environment.from_string(template).render(context), encoding="utf-8")
-    os.replace(partial, path)
+    path = run / "report.html"
+    write_text(path, environment.from_string(template).render(context))
     return path
 
 

@@ -11,6 +11,7 @@ from metanas.assembly import make_space
 from metanas.errors import MetanasError
 from metanas.features import ArchitectureFeatures
 from metanas.run import RunFolder
+from metanas.spaces.space import Space
 from metanas.store import NewerStore, Store
 from predictors.choice import QUICK, RetrainReport, retrain
 from predictors.data import Data
@@ -73,31 +74,36 @@ def gather(run: RunFolder, stores: Sequence[str]) -> tuple[list[Row], list[str]]
     for url in stores:
         try:
             with Store(url) as store:
-                evaluations = store.evaluations()
+                by_run = [store.evaluations(run=name) for name in store.runs()]
         except NewerStore as error:
             refused.append(f"{error} It is left out.")
             continue
+        evaluations = [evaluation for own in by_run for evaluation in own]
+        if not evaluations:
+            refused.append(f"the store '{url}' holds no evaluations; look at its URL, or search first.")
         for other in sorted({e.space for e in evaluations} - {space.name}):
             count = sum(e.space == other for e in evaluations)
             refused.append(
                 f"the store '{url}' holds {count} evaluations of the space '{other}', this run's is '{space.name}': "
                 "they are left out; retrain the predictor of a run of that space with them."
             )
-        own = [e for e in evaluations if e.space == space.name]
-        odd = {e.architecture for e in own if not _belongs(run, e.architecture)}
+        known = {e.architecture for e in evaluations if e.space == space.name}
+        odd = {architecture for architecture in known if not _belongs(space, architecture)}
         if odd:
             refused.append(
                 f"the store '{url}' holds {len(odd)} architectures of another version of the space '{space.name}', "
                 f"such as {min(odd)}: they are left out; give stores of runs with this run's space.options."
             )
-        rows += observed([e for e in own if e.architecture not in odd], space.default)
+        for own in by_run:
+            usable = [e for e in own if e.space == space.name and e.architecture not in odd]
+            rows += observed(usable, space.default)
     if not rows:
         raise MetanasError(" ".join(refused) or f"there are no evaluations in {', '.join(stores)}; search first.")
     return rows, refused
 
 
 def observed(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[Row]:
-    """Mean differences to `anchor`, one a pair of architecture and task.
+    """Mean differences to `anchor` within one run, one a pair of architecture and task.
 
     Episodes and weights differ between generations; the difference to one architecture on the same episode and the same
     weights can be compared.
@@ -115,9 +121,9 @@ def observed(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[Ro
     return [(architecture, task, float(np.mean(gaps))) for (architecture, task), gaps in found.items()]
 
 
-def _belongs(run: RunFolder, architecture: Architecture) -> bool:
+def _belongs(space: Space, architecture: Architecture) -> bool:
     try:
-        make_space(run.config).check(architecture)
+        space.check(architecture)
     except MetanasError:
         return False
     return True

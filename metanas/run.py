@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from metanas.api import Architecture, Candidate, Cost, Evaluation
+from metanas.api import Architecture, Candidate, Evaluation
 from metanas.config import RunConfig, as_yaml, load_config
 from metanas.errors import MetanasError
+from metanas.files import save_arrays, write_text
 from metanas.schedule import Progress
 from metanas.state import State
 from metanas.store import Store
@@ -27,8 +27,8 @@ class RunFolder:
     """The files of one run, by name.
 
     config.yaml (whole), repeat.yaml (the same by steps), versions.json, log.jsonl, store.sqlite,
-    weights.safetensors, population.json, checkpoint/, baselines/, evaluation.json, report.html; latency.json where the
-    objective has one.
+    weights.safetensors, population.json, checkpoint/, baselines/, evaluation.json, report.html; latency.json where
+    latency is an objective, a limit or a cost.
     """
 
     path: Path
@@ -87,11 +87,7 @@ class RunFolder:
     @property
     def members(self) -> list[Candidate]:
         """The last population as it was measured."""
-        rows = self.read_json("population.json")["population"]
-        return [
-            Candidate(tuple(r["architecture"]), r["accuracy"], Cost(r["params"], r["macs"], r.get("latency")))
-            for r in rows
-        ]
+        return [Candidate.of(row) for row in self.read_json("population.json")["population"]]
 
     @property
     def population(self) -> list[Architecture]:
@@ -137,20 +133,6 @@ class RunListener:
 
     def checkpoint(self, progress: Progress) -> None:
         self._save(progress)
-
-
-def save_arrays(path: Path, state: State) -> None:
-    """A safetensors file, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    save_file({name: np.array(array, order="C") for name, array in state.items()}, partial)
-    os.replace(partial, path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _versions(seed: int) -> dict[str, Any]:

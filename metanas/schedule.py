@@ -70,7 +70,7 @@ class SearchSettings:
     rest run uniformly random paths, all else members of the population. Paths are dropped with a probability that
     rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018). `strategy` holds the name of a
     strategy and its options, as docs/strategies.md lists them; nothing is proposed that exceeds `limits`, the most of
-    each cost (params, macs).
+    each cost (params, macs, latency in seconds).
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -110,9 +110,11 @@ def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
 
 
 def leader_share(settings: SearchSettings, budget: Budget, phase: int) -> float:
-    """The leader's share of the training tasks: as set until the first generation, 1 in settling."""
+    """The leader's share of the training tasks: 1 in warm-up and settling, as set at first in between, then rising."""
+    if not 0 < phase <= budget.choice:
+        return 1.0
     share = max(0, phase - 2) / max(1, len(budget.generation_steps))
-    return 1.0 if phase > budget.choice else settings.leader_share + share * (1 - settings.leader_share)
+    return settings.leader_share + share * (1 - settings.leader_share)
 
 
 def evaluations_after(settings: SearchSettings, budget: Budget, phase: int) -> int:

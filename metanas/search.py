@@ -41,6 +41,10 @@ CHECKPOINT = 200
 """Steps between two checkpoints."""
 
 
+Encode = Callable[[Sequence[Architecture]], np.ndarray]
+"""From one architecture at least to what the screen sees of them, (n, d)."""
+
+
 class Listener(Protocol):
     """Where the search writes what happens."""
 
@@ -74,7 +78,7 @@ class Search:
         trainer: MetaTrainer,
         strategy: Strategy,
         screen: Screen,
-        features: Callable[[Sequence[Architecture]], np.ndarray],
+        features: Encode,
         cost: Callable[[Architecture], Cost],
         inner_steps: int,
         budget: Budget,
@@ -164,16 +168,20 @@ class Search:
     def _draw_one(self, rng: np.random.Generator) -> Architecture:
         leading = leader_share(self.settings, self.budget, self.progress.phase)
         leads, explore = rng.random() < leading, rng.random() < self.settings.explore
-        population = self.strategy.population
-        if self.progress.phase == 0 or (leads and not population):
-            return self.space.default
-        if self.progress.finalists:
-            return self._chosen
         if leads:
-            return max(population, key=lambda member: member.accuracy).architecture
+            return self._leader
+        population = self.strategy.population
         if explore or not population:
             return self.space.sample(rng)
         return population[int(rng.integers(len(population)))].architecture
+
+    @property
+    def _leader(self) -> Architecture:
+        """The choice, before it the most accurate member, and before there are any the default network."""
+        if self.progress.finalists:
+            return self._chosen
+        best = max(self.strategy.population, key=lambda member: member.accuracy, default=None)
+        return self.space.default if best is None else best.architecture
 
     def _rate(self) -> float:
         return outer_rate(self.settings, self.budget, self.progress.phase)
@@ -193,8 +201,7 @@ class Search:
         predicted = self.screen.predict(self.features(asked))
         first = generation * self.settings.episodes
         candidates, evaluations = self._measure(asked, range(first, first + self.settings.episodes), generation)
-        seen = observations(evaluations, self.space.default)
-        self.screen.update(self.features([a for a, _ in seen]), np.array([target for _, target in seen]))
+        seen = learn(self.screen, self.features, evaluations, self.space.default)
         self.strategy.tell(candidates)
         self._event("phase", phase="fitness", duration=time.monotonic() - started)
         pairs = (
@@ -245,15 +252,15 @@ class Search:
 
     def _choose(self) -> None:
         """The most accurate members and the default network once more, on more and fresh episodes."""
-        generation = len(self.budget.generation_steps) + 1
-        ranked = sorted(self.strategy.population, key=lambda c: -c.accuracy)[: self.settings.finalists]
-        asked = list(dict.fromkeys([*(c.architecture for c in ranked), self.space.default]))
+        generation = self.budget.choice  # one after the last one, in the store and for the episodes
+        best = sorted(self.strategy.population, key=lambda c: -c.accuracy)[: self.settings.finalists]
+        asked = list(dict.fromkeys([*(c.architecture for c in best), self.space.default]))
         first = generation * self.settings.episodes
-        finalists, _ = self._measure(asked, range(first, first + self.settings.final_episodes), generation)
-        ranked_finalists = sorted(finalists, key=lambda c: (not self._within(c), -c.accuracy, c.cost.macs))
-        if not self._within(ranked_finalists[0]):
+        measured, _ = self._measure(asked, range(first, first + self.settings.final_episodes), generation)
+        finalists = sorted(measured, key=lambda c: (not self._within(c), -c.accuracy, c.cost.macs))
+        if not self._within(finalists[0]):
             raise MetanasError("no architecture within search.limits could be measured; raise the limits.")
-        self.progress.finalists = [c.row() for c in ranked_finalists]
+        self.progress.finalists = [c.row() for c in finalists]
 
     def _within(self, candidate: Candidate) -> bool:
         return self.limits is None or self.limits.met(candidate.architecture)
@@ -275,3 +282,13 @@ class Search:
     def _checkpoint(self) -> None:
         self.progress.seconds = self._seconds()
         self.listener.checkpoint(self.progress)
+
+
+def learn(
+    screen: Screen, features: Encode, evaluations: Sequence[Evaluation], anchor: Architecture
+) -> list[tuple[Architecture, float]]:
+    """Shows the screen the `observations` of a generation, and returns them; none where the anchor itself failed."""
+    seen = observations(evaluations, anchor)
+    if seen:
+        screen.update(features([architecture for architecture, _ in seen]), np.array([target for _, target in seen]))
+    return seen

@@ -74,6 +74,12 @@ class Training:
     patience: int | None = None
     precision: Precision = "float32"
 
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch) < 1:
+            raise MetanasError(
+                f"training.epochs and training.batch must be at least 1, but are {self.epochs} and {self.batch}."
+            )
+
 
 def make_classifier(
     family: Family,

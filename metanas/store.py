@@ -97,6 +97,11 @@ class Store:
         with self._engine.connect() as connection:
             return [_record(dict(row)) for row in connection.execute(query).mappings()]
 
+    def runs(self) -> list[str]:
+        """The names of all runs, in order."""
+        with self._engine.connect() as connection:
+            return list(connection.scalars(select(_evaluations.c.run).distinct().order_by(_evaluations.c.run)))
+
     def discard_from(self, run: str, generation: int) -> None:
         """Removes what a run wrote from a generation on: a resumed run measures it again."""
         here = (_evaluations.c.run == run) & (_evaluations.c.generation >= generation)

@@ -4,18 +4,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.catalogue import make_strategy
 from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
-from metanas.estimation import observations
 from metanas.features import ArchitectureFeatures
+from metanas.files import save_arrays, write_text
 from metanas.latency import LatencyTable
-from metanas.run import RunFolder, RunListener, save_arrays, write_text
+from metanas.run import RunFolder, RunListener
 from metanas.schedule import Progress, outer_rate
-from metanas.search import Outcome, Search
+from metanas.search import Outcome, Search, learn
 from metanas.spaces.space import Space
 from metanas.state import weights_of
 from metanas.store import Store
@@ -53,8 +51,9 @@ def train(
     # All say what is wrong with the configuration before anything is written.
     make_samplers(config, pool)
     space = make_space(config)
-    latency = LatencyTable(space, config.image.size, out / "latency.json") if config.objective else None
-    features = ArchitectureFeatures(space, config.image.size, latency)
+    # A strategy, or the one inside a race, names its costs; what is wrong with them is said when it is made.
+    timed = config.objective is not None or "latency" in f"{config.search.strategy} {config.search.limits}"
+    features = make_features(config, space, out, timed)
     limits = make_limits(config, features)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder = RunFolder(out)
@@ -90,6 +89,12 @@ def train(
     return folder
 
 
+def make_features(config: RunConfig, space: Space, run: Path, timed: bool) -> ArchitectureFeatures:
+    """What is seen of architectures; where they are `timed`, with the latency table in the folder of the run."""
+    latency = LatencyTable(space, config.image.size, run / "latency.json") if timed else None
+    return ArchitectureFeatures(space, config.image.size, latency)
+
+
 def make_limits(config: RunConfig, features: ArchitectureFeatures) -> Limits | None:
     """The limits of the configuration, where it has any. Raises MetanasError for a cost that does not exist."""
     return Limits(features.cost, config.search.limits) if config.search.limits else None
@@ -122,8 +127,7 @@ def _restore(
     strategy.restore(population)
     kept = store.evaluations(run=run)
     for generation in sorted({e.generation for e in kept if e.generation < choice}):
-        seen = observations([e for e in kept if e.generation == generation], space.default)
-        screen.update(features([a for a, _ in seen]), np.array([target for _, target in seen]))
+        learn(screen, features, [e for e in kept if e.generation == generation], space.default)
     return progress
 
 

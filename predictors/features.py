@@ -10,9 +10,6 @@ BLOCKS = ("architecture", "paths", "graph", "adjacency", "costs", "zero-cost", "
 """The blocks we know: one-hot genes; counts of paths; graph statistics; edges as a graph network reads them; logarithms
 of parameters, multiply-accumulates and latencies; scores of the untrained network; a task's description; what was
 learned on pool tasks says of the architecture."""
-COSTS = 2
-"""The first columns of the block "costs": the logarithms of parameters and of multiply-accumulates."""
-
 Layout = tuple[tuple[str, int], ...]
 """Names and widths of blocks, in the order of their columns."""
 

@@ -48,10 +48,9 @@ class Gaussian:
     def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
         self._centre, self._scale = float(targets.mean()), float(targets.std()) or 1.0
         self._features = StandardScaler().fit(features)
-        width = np.sqrt(features.shape[1])  # so that squared distances do not grow with the number of columns
-        self._width = width
+        self._width = np.sqrt(features.shape[1])  # so that squared distances do not grow with the number of columns
         self._model = self._make(self.seed)
-        _fit(self._model, self._features.transform(features) / width, (targets - self._centre) / self._scale)
+        _fit(self._model, self._features.transform(features) / self._width, (targets - self._centre) / self._scale)
         return self
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ graph network's weights are in the file and are loaded as they are.
 """
 
 import json
-import os
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from metanas.errors import MetanasError
+from metanas.files import save_arrays
 from predictors.data import Data
 from predictors.features import Table
 from predictors.graph_network import GraphNetwork
@@ -59,9 +58,7 @@ def save_predictor(path: Path, saved: Saved, fitted: Predictor) -> None:
     arrays = {"features": saved.data.table.values, "targets": saved.data.targets}
     if isinstance(fitted, GraphNetwork):
         arrays |= {WEIGHT + name: array for name, array in fitted.arrays().items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: np.array(a, order="C") for name, a in arrays.items()}, partial, {"predictor": json.dumps(about)})
-    os.replace(partial, path)
+    save_arrays(path, arrays, {"predictor": json.dumps(about)})
 
 
 def read_predictor(path: Path) -> tuple[Saved, dict[str, np.ndarray]]:

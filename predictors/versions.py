@@ -16,6 +16,7 @@ import numpy as np
 from scipy import stats
 
 from metanas.errors import MetanasError
+from metanas.files import whole, write_text
 from predictors.choice import fold_taus
 from predictors.conformal import group_folds
 from predictors.data import FOLDS, Data
@@ -183,9 +184,6 @@ class Versions:
         return self.history[-1]
 
     def _use(self, history: list[int]) -> None:
-        source, partial = self.folder / str(history[-1]) / IN_USE, self.run / (IN_USE + ".partial")
-        shutil.copyfile(source, partial)
-        os.replace(partial, self.run / IN_USE)
-        listed = self.folder / "history.json.partial"
-        listed.write_text(json.dumps(history), encoding="utf-8")
-        os.replace(listed, self.folder / "history.json")
+        with whole(self.run / IN_USE) as partial:
+            shutil.copyfile(self.folder / str(history[-1]) / IN_USE, partial)
+        write_text(self.folder / "history.json", json.dumps(history))

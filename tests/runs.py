@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import metanas.run
+import metanas.files
 import metanas.search
 from metanas.api import Evaluation
 from metanas.config import RunConfig, parse_config
@@ -105,5 +105,5 @@ def train_and_be_killed(where: str, at: int, out: Path) -> None:
             die()
             move(source, target)
 
-        metanas.run.os.replace = die_or_move
+        metanas.files.os.replace = die_or_move
     train(tiny_config(), out, show=die if where == "event" else lambda event: None)

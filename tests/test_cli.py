@@ -88,10 +88,21 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     return base / "new line", write_digits(base / "unseen", [7, 8, 9], 6, 10)
 
 
+INTERRUPTIBLE = """
+import signal
+import metanas.search
+from metanas.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background it is ignored
+metanas.search.CHUNK, metanas.search.CHECKPOINT = 1, 2
+main()
+"""
+
+
 def test_ctrl_c_ends_with_one_sentence_and_the_run_goes_on(metanas: Command, config: Path, tmp_path: Path) -> None:
-    run = ["train", str(config), "--out", "run", "--set", "budget.warmup_steps=600"]
-    command = [sys.executable, "-c", "from metanas.cli import main; main()", *run]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    run = ["train", str(config), "--out", "run", "--set", "budget.warmup_steps=100"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTIBLE, *run], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
     while not (tmp_path / "run/checkpoint").exists():
         assert process.poll() is None
         time.sleep(0.05)
@@ -101,7 +112,7 @@ def test_ctrl_c_ends_with_one_sentence_and_the_run_goes_on(metanas: Command, con
     assert err.splitlines()[-1] == "metanas: interrupted; a run goes on from its last checkpoint with --resume."
     assert "Traceback" not in err
     assert metanas(*run, "--resume")[0] == 0
-    assert RunFolder(tmp_path / "run").read_json("steps.json")["warmup_steps"] == 600
+    assert RunFolder(tmp_path / "run").read_json("steps.json")["warmup_steps"] == 100
 
 
 class TestLife:
@@ -222,10 +233,11 @@ class TestLife:
         assert code == 1
         assert any("add" in finding["to_do"] for finding in json.loads(out))
 
-    def test_doctor(self, metanas: Command) -> None:
+    def test_doctor(self, metanas: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("metanas.doctor._LIBRARIES", (("small", "print('loaded')", "reinstall"),))
         code, out, _ = metanas("doctor", "--json")
         assert code == 0
-        assert {"python", "torch"} <= {check["name"].split()[0].lower() for check in json.loads(out)}
+        assert {"python", "small"} <= {check["name"] for check in json.loads(out)}
 
 
 class TestModel:

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 from metanas.darts import Darts, DartsSettings, halves
 from metanas.errors import MetanasError
+from metanas.files import save_arrays
 from metanas.relaxation import discretise, edges, relaxed_loss
-from metanas.run import save_arrays
 from metanas.samples import Classification, Samples
 from metanas.spaces.cells import Cells
 from metanas.spaces.stages import Stages

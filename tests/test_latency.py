@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 import metanas.latency
 from metanas.api import Candidate, Cost
+from metanas.candidates import candidates
 from metanas.config import parse_config
 from metanas.cost import cost
 from metanas.errors import MetanasError
@@ -107,9 +109,10 @@ def test_bad_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(MetanasError, match="space 'cells' are not; take the space stages or mobile"):
         LatencyTable(Cells(), 28)
     path = tmp_path / "latency.json"
-    path.write_text("{")
-    with pytest.raises(MetanasError, match="is no latency table"):
-        LatencyTable(SPACES["mobile"], 16, path)
+    for broken in ("{", "[]", json.dumps({"seconds": {}})):
+        path.write_text(broken)
+        with pytest.raises(MetanasError, match="is no latency table"):
+            LatencyTable(SPACES["mobile"], 16, path)
     path.write_text(json.dumps({"device": "a telephone", "seconds": {}}))
     with pytest.raises(MetanasError, match="was measured on 'a telephone'"):
         LatencyTable(SPACES["mobile"], 16, path)
@@ -139,15 +142,23 @@ def test_the_objective_needs_a_latency_and_a_target() -> None:
         parse_config(TINY | {"objective": {"target": 0}}, "tiny")
 
 
+OPTIONS = {"widths": [[4, 8], [8, 12]], "strides": [1, 2], "depths": [1, 2], "stem": 4, "features": 16}
+SHORT = {"warmup_steps": 2, "widening_steps": 2, "generation_steps": [2], "settling_steps": []}
+
+
+def searched(options: dict[str, Any]) -> Mobile:
+    """The space of a run with these options."""
+    return Mobile(**{key: tuple(map(tuple, v)) if key == "widths" else v for key, v in options.items()})
+
+
 @pytest.mark.usefixtures("clock")
 def test_a_run_maximises_the_reward(tmp_path: Path) -> None:
     """Members hold what MnasNet's equation makes of their accuracy and of what the table says."""
-    options = {"widths": [[4, 8], [8, 12]], "strides": [1, 2], "depths": [1, 2], "stem": 4, "features": 16}
-    space = Mobile(**{key: tuple(map(tuple, v)) if key == "widths" else v for key, v in options.items()})
+    space = searched(OPTIONS)
     target = 1e-9 * cost(space, space.default, 8).macs
     config = tiny_config(
-        space={"name": "mobile", "options": options},
-        budget={"warmup_steps": 2, "widening_steps": 2, "generation_steps": [2], "settling_steps": []},
+        space={"name": "mobile", "options": OPTIONS},
+        budget=SHORT,
         objective={"target": target, "below": 0.0, "above": -3.0},
     )
     run = train(config, tmp_path / "run")
@@ -161,3 +172,36 @@ def test_a_run_maximises_the_reward(tmp_path: Path) -> None:
         share = min(1.0, (seconds / target) ** -3.0)
         assert member.cost.latency == seconds
         assert member.accuracy == pytest.approx(np.mean(accuracies) * share)
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("rewarded", [False, True])
+def test_a_limit_of_latency_holds_in_the_search_and_for_a_new_task(rewarded: bool, tmp_path: Path) -> None:
+    space = searched(OPTIONS)
+    most = 1.2e-9 * cost(space, space.default, 8).macs
+    config = tiny_config(
+        space={"name": "mobile", "options": OPTIONS},
+        budget=SHORT,
+        search=TINY["search"] | {"limits": {"latency": most}},
+        objective={"target": most} if rewarded else None,
+        adaptation=TINY["adaptation"] | {"candidates": 100},
+    )
+    run = train(config, tmp_path / "run")
+    found = candidates(run, run.config)
+    assert len(found) > len(run.members) > 1
+    table = LatencyTable(space, 8, run.path / "latency.json")
+    assert all(table(architecture) <= most for architecture in (*found, *run.population))
+    uniform = [space.sample(np.random.default_rng(seed)) for seed in range(20)]
+    assert any(table(architecture) > most for architecture in uniform)
+
+
+@pytest.mark.usefixtures("clock")
+def test_latency_is_measured_where_a_strategy_counts_it_among_the_costs(tmp_path: Path) -> None:
+    config = tiny_config(
+        space={"name": "mobile", "options": OPTIONS},
+        budget=SHORT,
+        search=TINY["search"] | {"strategy": {"name": "evolution", "costs": ["latency"]}},
+    )
+    run = train(config, tmp_path / "run")
+    table = LatencyTable(searched(OPTIONS), 8, run.path / "latency.json")
+    assert all(member.cost.latency == table(member.architecture) for member in run.members)

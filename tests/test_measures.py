@@ -222,6 +222,8 @@ def test_an_estimator_is_read_from_a_configuration() -> None:
         ({"proxy": {"data": 0}}, r"proxy\.data must be above 0 and at most 1, but is 0"),
         ({"proxy": {"channels": -1}}, r"proxy\.channels must be above 0"),
         ({"training": {"epochs": "many"}}, r"key 'estimator\.training\.epochs': .*many"),
+        ({"training": {"epochs": 0}}, r"training\.epochs and training\.batch must be at least 1, but are 0 and 64"),
+        ({"training": {"batch": 0}}, r"training\.epochs and training\.batch must be at least 1, but are 20 and 0"),
         ({"epochs": 3}, r"key 'estimator\.epochs'"),
     ],
 )

@@ -44,6 +44,7 @@ class MadeUp:
     """Executor: answers evaluations, and fails those of the architectures named in `broken`."""
 
     broken: set[Architecture] | None = field(default_factory=set)  # None for all
+    dead: Architecture | None = None  # fails on every episode, in place of one of three
     asked: list[list[EvaluationJob]] = field(default_factory=list)
 
     def run(self, jobs: Sequence[EvaluationJob]) -> list[list[Evaluation]]:
@@ -53,7 +54,7 @@ class MadeUp:
     def answer(self, job: EvaluationJob, episode: int) -> Evaluation:
         failed = self.broken is None or job.architecture in self.broken
         # Of a broken architecture only the last of three episodes fails.
-        failed = failed and episode % 3 == 2
+        failed = (failed and episode % 3 == 2) or job.architecture == self.dead
         return Evaluation(
             architecture=job.architecture,
             space="stages",
@@ -206,7 +207,7 @@ class TestTraining:
         assert shares[0] < shares[1] < shares[2]
         assert {a for pair, _, _ in run.trainer.steps[310:] for a in pair} == {outcome.chosen}
         assert [leader_share(SETTINGS, run.budget, phase) for phase in range(7)] == pytest.approx(
-            [0.34, 0.34, 0.34, 0.56, 0.78, 1.0, 1.0]
+            [1.0, 0.34, 0.34, 0.56, 0.78, 1.0, 1.0]
         )
 
     def test_shares_of_the_leader_and_of_uniform_paths(self) -> None:
@@ -377,8 +378,11 @@ class TestFailures:
         assert not broken & {c.architecture for c in outcome.population}
         assert run.progress.phase == len(BUDGET.steps)
 
-    def test_a_failed_default_leaves_the_search_without_predictions_but_alive(self) -> None:
-        run = Run(trainer=Untrained(MadeUp({SPACE.default})))
+    @pytest.mark.parametrize(
+        "made_up", [MadeUp({SPACE.default}), MadeUp(dead=SPACE.default)], ids=["now and then", "always"]
+    )
+    def test_a_failed_default_leaves_the_search_without_predictions_but_alive(self, made_up: MadeUp) -> None:
+        run = Run(trainer=Untrained(made_up))
         outcome = run.go()
         assert outcome.chosen != SPACE.default
         assert SPACE.default not in {tuple(row["architecture"]) for row in outcome.finalists}

@@ -56,6 +56,15 @@ def test_records_come_back_exactly_and_in_order(url: str, evaluations: list[Eval
             assert store.evaluations(space=space) == [e for e in evaluations if e.space == space]
 
 
+def test_runs_are_named_once_each(url: str) -> None:
+    with Store(url) as store:
+        assert store.runs() == []
+        store.add("second", [ONE, ONE])
+        store.add("first", [ONE])
+        store.add("second", [ONE])
+        assert store.runs() == ["first", "second"]
+
+
 def test_a_loss_of_nan_comes_back_as_none(url: str) -> None:
     with Store(url) as store:
         store.add("run", [replace(ONE, loss=float("nan"))])

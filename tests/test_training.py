@@ -45,7 +45,7 @@ def expected(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def _cluster() -> Iterator[None]:
     """One Ray for several runs."""
-    with RayActors(partial(Worker, {}, {}), 1):
+    with RayActors(partial(Worker, {}, {}), 0):
         yield
 
 
@@ -187,7 +187,10 @@ class TestStrategies:
         self, tmp_path: Path, strategy: dict[str, Any]
     ) -> None:
         limits = {"params": 3000}
-        config = tiny_config(search=TINY["search"] | {"strategy": strategy, "limits": limits})
+        config = tiny_config(
+            search=TINY["search"] | {"strategy": strategy, "limits": limits},
+            budget={"warmup_steps": 2, "widening_steps": 1, "generation_steps": [1, 1], "settling_steps": [1]},
+        )
         train(config, tmp_path / "whole" / "run")
         with pytest.raises(Interruption):
             train(config, tmp_path / "broken" / "run", show=counted(interrupt, 9))
@@ -206,9 +209,12 @@ class TestStrategies:
             train(config, tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
-    def test_limits_that_no_architecture_meets_end_the_run_with_a_sentence(self, tmp_path: Path) -> None:
+    def test_limits_that_no_architecture_meets_end_the_run_with_a_sentence(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("metanas.strategies.archive.BEYOND", 20)
         config = tiny_config(search=TINY["search"] | {"limits": {"params": 10}})
-        with pytest.raises(MetanasError, match=r"limits: none of 2,000 architectures .* within params 10; the least"):
+        with pytest.raises(MetanasError, match=r"limits: none of 20 architectures .* within params 10; the least"):
             train(config, tmp_path / "run")
 
 

@@ -69,10 +69,11 @@ def brute_force(learner: Learner, architecture: tuple[int, ...], support: Sample
     return np.array(right)
 
 
-def brute_force_choice(learner: Learner, architectures: list[tuple[int, ...]], support: Samples) -> tuple[int, ...]:
-    first, *others = (brute_force(learner, a, support) for a in architectures)
-    chosen, best = architectures[0], 0
-    for architecture, right in zip(architectures[1:], others, strict=True):
+def brute_force_choice(answers: dict[tuple[int, ...], np.ndarray]) -> tuple[int, ...]:
+    """From which samples each architecture answers rightly, the first one in question first."""
+    (chosen, first), *others = answers.items()
+    best = 0
+    for architecture, right in others:
         gained, lost = int((right & ~first).sum()), int((first & ~right).sum())
         of = gained + lost
         if sum(math.comb(of, k) for k in range(gained, of + 1)) / 2**of < 0.05:
@@ -83,10 +84,11 @@ def brute_force_choice(learner: Learner, architectures: list[tuple[int, ...]], s
 def test_another_architecture_is_chosen_where_it_answers_significantly_more(learner: Learner) -> None:
     rng, support = np.random.default_rng(0), noisy_support(20)
     architectures = [SPACE.default, *(SPACE.sample(rng) for _ in range(7))]
+    answers = {architecture: brute_force(learner, architecture, support) for architecture in architectures}
     chosen = set()
     for first in architectures:
         order = [first, *(a for a in architectures if a != first)]
-        expected = brute_force_choice(learner, order, support)
+        expected = brute_force_choice({architecture: answers[architecture] for architecture in order})
         assert choose(learner, order, support) == expected
         chosen.add(expected == first)
     assert choose(learner, [SPACE.default] * 2, support) == SPACE.default

@@ -121,13 +121,13 @@ class Archive:
     def state(self) -> dict[str, Any]:
         """What `restore` needs, as JSON can hold it."""
         return {
-            "measured": [to_row(candidate) for candidate in self.measured.values()],
+            "measured": [candidate.row() for candidate in self.measured.values()],
             "known": sorted(list(key) for key in self._known),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continues from `state`."""
-        candidates = [from_row(*row) for row in state["measured"]]
+        candidates = [Candidate.of(row) for row in state["measured"]]
         self.measured = {self.space.canonical(c.architecture): c for c in candidates}
         self._known = {tuple(key) for key in state["known"]}
 
@@ -149,14 +149,3 @@ class Archive:
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The most accurate first, and of equals the cheapest."""
     return sorted(candidates, key=lambda c: (-c.accuracy, c.cost.macs, c.architecture))
-
-
-def to_row(candidate: Candidate) -> list[Any]:
-    """A measurement as JSON can hold it; `from_row` takes the items of the list."""
-    cost = candidate.cost
-    return [list(candidate.architecture), candidate.accuracy, cost.params, cost.macs, cost.latency]
-
-
-def from_row(architecture: list[int], accuracy: float, *cost: Any) -> Candidate:
-    """The measurement of a `to_row`."""
-    return Candidate(tuple(architecture), accuracy, Cost(*cost))

@@ -15,7 +15,7 @@ import numpy as np
 from metanas.api import Architecture, Candidate
 from metanas.errors import MetanasError
 from metanas.spaces.genes import Genotypes
-from metanas.strategies.archive import from_row, ranked, to_row
+from metanas.strategies.archive import ranked
 from metanas.strategies.strategy import Strategy
 
 RUNGS = (0.25, 1.0)
@@ -44,7 +44,8 @@ class Race(ABC):
         """Of those that climbed highest the most accurate first, then those below."""
         found: dict[Architecture, Candidate] = {}
         for standing in reversed(self.standings):
-            found |= {self.space.canonical(c.architecture): c for c in ranked(standing.values())} | found
+            for candidate in ranked(standing.values()):
+                found.setdefault(self.space.canonical(candidate.architecture), candidate)
         return tuple(found.values())[: self.size]
 
     def fidelity(self, architecture: Architecture) -> float:
@@ -77,7 +78,7 @@ class Race(ABC):
     def state(self) -> dict[str, Any]:
         return {
             "over": self.over.state(),
-            "standings": [[to_row(c) for c in standing.values()] for standing in self.standings],
+            "standings": [[c.row() for c in standing.values()] for standing in self.standings],
             "awaited": [[list(key), rung] for key, rung in self._awaited.items()],
             "climb": self._climb_state(),
         }
@@ -85,8 +86,7 @@ class Race(ABC):
     def restore(self, state: Mapping[str, Any]) -> None:
         self.over.restore(state["over"])
         self.standings = [
-            {self.space.canonical(c.architecture): c for c in (from_row(*row) for row in rows)}
-            for rows in state["standings"]
+            {self.space.canonical(c.architecture): c for c in map(Candidate.of, rows)} for rows in state["standings"]
         ]
         self._awaited = {tuple(key): rung for key, rung in state["awaited"]}
         self._restore_climb(state["climb"])

@@ -95,7 +95,7 @@ def test_a_run_searches_it(tmp_path: Path) -> None:
     options = {"widths": [[4, 8], [8]], "strides": [1, 2], "depths": [1, 2], "stem": 4, "features": 16}
     config = tiny_config(
         space={"name": "mobile", "options": options},
-        budget={"warmup_steps": 2, "widening_steps": 2, "generation_steps": [2]},
+        budget={"warmup_steps": 2, "widening_steps": 2, "generation_steps": [2], "settling_steps": []},
     )
     run = train(config, tmp_path / "run")
     space = make_space(config)

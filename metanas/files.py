@@ -1,0 +1,29 @@
+"""Files that are whole or not there: written beside their place, then moved to it."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A place beside `path` for what is to be written, which goes to `path` when all of it is."""
+    partial = path.with_name(path.name + ".partial")
+    yield partial
+    os.replace(partial, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file."""
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: dict[str, str] | None = None) -> None:
+    """A safetensors file of arrays by name, with `about` as its metadata."""
+    with whole(path) as partial:
+        save_file({name: np.array(array, order="C") for name, array in arrays.items()}, partial, about)

@@ -1,0 +1,30 @@
+"""A file is there whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from metanas.files import save_arrays, whole, write_text
+
+
+def test_what_breaks_off_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_text(path, "old é")
+    with pytest.raises(ZeroDivisionError), whole(path) as partial:  # noqa: PT012 (it breaks off half-way)
+        partial.write_text("ne")
+        raise ZeroDivisionError
+    assert path.read_text(encoding="utf-8") == "old é"
+    write_text(path, "new")
+    assert path.read_text() == "new"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_arrays_come_back_as_they_are_however_they_lie_in_memory(tmp_path: Path) -> None:
+    arrays = {"across": np.arange(6.0).reshape(2, 3).T, "number": np.array(3)}
+    save_arrays(tmp_path / "a.safetensors", arrays, {"seed": "1"})
+    with safe_open(tmp_path / "a.safetensors", framework="numpy") as file:
+        assert file.metadata() == {"seed": "1"}
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file.get_tensor(name), array)
