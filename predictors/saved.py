@@ -19,7 +19,8 @@ from metanas.errors import MetanasError
 from predictors.data import Data
 from predictors.features import Table
 from predictors.graph_network import GraphNetwork
-from predictors.models import Predictor, make_model
+from predictors.models import make_model
+from predictors.predictor import Predictor
 
 FORMAT = 2
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")
