@@ -24,6 +24,7 @@ from metanas.seeding import stream
 from metanas.spaces.genes import Genes
 from metanas.statistics import mean_interval
 from metanas.strategies.halving import fidelity
+from metanas.strategies.strategy import Strategy
 from metanas.tables import nasbench201, transnas
 from metanas.tables.table import LookUp, Table, tables_folder
 
@@ -66,7 +67,8 @@ CONTENDERS = {
     "reinforce": Contender({"name": "reinforce"}, batch=5, seeds=20),
     "ppo": Contender({"name": "ppo"}, batch=5, seeds=20),
     "guided, process": Contender({"name": "guided"}, batch=5),
-    "guided, forest": Contender({"name": "guided", "model": "forest"}, batch=10, seeds=10),
+    "guided, trees": Contender({"name": "guided", "model": "trees"}, batch=10, seeds=10),
+    "guided, Thompson": Contender({"name": "guided", "acquisition": "thompson"}, batch=5),
     "halving": race("halving", "random"),
     "hyperband": race("hyperband", "random"),
     "asha": race("asha", "random"),
@@ -88,13 +90,17 @@ class Course:
 
 
 def search(table: Table, contender: Contender, seed: int, queries: int) -> Course:
-    """Asks, looks up and tells until the queries are spent or nothing is left."""
+    """One search of a contender."""
     space = Genes(table.space.name, table.space.counts) if contender.repeats else table.space
     strategy = make_strategy(contender.choice, space, contender.size)
-    rng = stream(seed, "strategies", table.name)
+    return run(table, strategy, contender.batch, queries, stream(seed, "strategies", table.name))
+
+
+def run(table: Table, strategy: Strategy, batch: int, queries: int, rng: np.random.Generator) -> Course:
+    """Asks, looks up and tells until the queries are spent or nothing is left."""
     look_up, rows, best, standing = LookUp(table), list[tuple[float, float]](), list[Architecture](), (0.0, -np.inf)
     while look_up.trainings < queries:
-        asked = strategy.ask(contender.batch, rng)
+        asked = strategy.ask(batch, rng)
         if not asked:
             break
         told = []

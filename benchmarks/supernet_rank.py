@@ -9,9 +9,9 @@ architectures. METANAS_DATA names the folder that holds GTSRB.
 import argparse
 import json
 import time
+from dataclasses import asdict
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from benchmarks.rounds import table
 from benchmarks.signs import SIZE, SPACE, alone, budget, signs, single_thread
@@ -20,9 +20,7 @@ from metanas.cost import cost
 from metanas.oneshot import OneShot, draw_paths, recalibrate
 from metanas.seeding import stream
 from metanas.standalone import accuracy
-from predictors.ranking import kendall
-
-RESAMPLES = 2000
+from predictors.ranking import correlation
 
 
 def different(count: int, seed: int) -> list[Architecture]:
@@ -33,21 +31,6 @@ def different(count: int, seed: int) -> list[Architecture]:
         architecture = SPACE.sample(rng)
         found.setdefault(SPACE.canonical(architecture), architecture)
     return list(found.values())
-
-
-def correlation(ranking: np.ndarray, truth: np.ndarray, seed: int) -> tuple[float, float, float]:
-    """Kendall's tau and its 95% interval by the percentile bootstrap over architectures."""
-    found = bootstrap(
-        (ranking, truth),
-        kendall,
-        n_resamples=RESAMPLES,
-        vectorized=False,
-        paired=True,
-        method="percentile",
-        random_state=stream(seed, "bootstrap"),
-    )
-    interval = found.confidence_interval
-    return kendall(ranking, truth), float(interval.low), float(interval.high)
 
 
 def main() -> None:
@@ -80,14 +63,15 @@ def main() -> None:
         )
     *rankings, truths = np.array(rows).T
     names = ("shared weights", "shared weights, recalibrated", "parameters", "FLOPs")
-    found = {name: correlation(ranking, truths, asked.seed) for name, ranking in zip(names, rankings, strict=True)}
+    own = np.arange(len(rows))
+    found = {name: correlation(ranking, truths, own, asked.seed) for name, ranking in zip(names, rankings, strict=True)}
     print()
-    lines = [(name, f"{tau:.2f}", f"{low:.2f} to {high:.2f}") for name, (tau, low, high) in found.items()]
+    lines = [(name, f"{one.tau:.2f}", f"{one.low:.2f} to {one.high:.2f}") for name, one in found.items()]
     table((f"{len(rows)} architectures", "Kendall's tau", "95% interval"), lines)
     minutes = time.process_time() / 60
     print(f"accuracy alone {truths.min():.2%} to {truths.max():.2%}; {minutes:.1f} minutes of one core in all")
     if asked.json:
-        taus = {name: {"tau": tau, "low": low, "high": high} for name, (tau, low, high) in found.items()}
+        taus = {name: asdict(one) for name, one in found.items()}
         settings = {key: value for key, value in vars(asked).items() if key != "json"}
         print(json.dumps({**settings, "steps": shared.steps, "tau": taus, "rows": rows, "core_minutes": minutes}))
 

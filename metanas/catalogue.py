@@ -12,13 +12,12 @@ from metanas.errors import MetanasError
 from metanas.spaces.genes import Genotypes
 from metanas.strategies.archive import Limits
 from metanas.strategies.evolution import Evolution
-from metanas.strategies.gaussian import GaussianProcess
-from metanas.strategies.guided import Guided, Model
+from metanas.strategies.guided import Guided
 from metanas.strategies.halving import Asha, Halving, Hyperband
 from metanas.strategies.plain import Exhaustive, LocalSearch, Random
 from metanas.strategies.regularized import Regularized
 from metanas.strategies.strategy import Strategy
-from predictors.forest import ForestPredictor
+from predictors.models import GRAPH_MODELS, MODELS, make_model
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "random": Random,
@@ -33,11 +32,8 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "hyperband": Hyperband,
     "asha": Asha,
 }
-MODELS: dict[str, Callable[[], Model]] = {
-    "gaussian process": GaussianProcess,
-    "forest": partial(ForestPredictor, 0),
-}
-"""What the strategy "guided" can ask."""
+GUIDES = tuple(name for name in MODELS if name not in GRAPH_MODELS)
+"""The predictor's models that the strategy "guided" can ask: those that read any features."""
 OVER = {"name": "random"}
 """What a race is run over unless the option `over` says otherwise."""
 
@@ -62,9 +58,9 @@ def make_strategy(
         parts["limits"] = limits
     if "model" in parameters:
         model = options.pop("model", "gaussian process")
-        if model not in MODELS:
-            raise MetanasError(f"{key}: there is no model {model!r}; name one of {', '.join(MODELS)}.")
-        parts["model"] = MODELS[model]
+        if model not in GUIDES:
+            raise MetanasError(f"{key}: there is no model {model!r}; name one of {', '.join(GUIDES)}.")
+        parts["model"] = partial(make_model, model, 0, ())
     return kind(space, size, **parts, **_checked(key, name, kind, options))
 
 

@@ -1,23 +1,24 @@
-"""Which of the candidates to measure next, by what a predictor says of them. Larger is better."""
+"""How promising candidates are, by what a predictor says of them. Larger is better."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from scipy.stats import norm
 
 OPTIMISM = 1.0
 
-Acquisition = Callable[[np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]
-"""Mean (n,), spread (n,), the best measured so far and a generator -> scores (n,)."""
+Acquisition = Literal["ei", "ucb", "thompson"]
+"""Names of acquisition functions."""
 
 
-def upper_confidence(mean: np.ndarray, spread: np.ndarray, best: float, rng: np.random.Generator) -> np.ndarray:
+def upper_confidence(mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
     """Mean and `OPTIMISM` spreads (Srinivas et al. 2010)."""
     scores: np.ndarray = mean + OPTIMISM * spread
     return scores
 
 
-def expected_improvement(mean: np.ndarray, spread: np.ndarray, best: float, rng: np.random.Generator) -> np.ndarray:
+def expected_improvement(mean: np.ndarray, spread: np.ndarray, best: float) -> np.ndarray:
     """The expected amount above `best` under a normal distribution (Jones et al. 1998)."""
     gain = mean - best
     z = np.divide(gain, spread, out=np.zeros_like(gain), where=spread > 0)
@@ -25,23 +26,14 @@ def expected_improvement(mean: np.ndarray, spread: np.ndarray, best: float, rng:
     return scores
 
 
-def thompson(mean: np.ndarray, spread: np.ndarray, best: float, rng: np.random.Generator) -> np.ndarray:
+def thompson(mean: np.ndarray, spread: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One draw an architecture, independent of each other (Thompson 1933; so in White et al. 2021)."""
     return rng.normal(mean, spread)
 
 
-ACQUISITIONS: dict[str, Acquisition] = {
-    "upper confidence": upper_confidence,
-    "expected improvement": expected_improvement,
-    "thompson": thompson,
+ACQUISITIONS: dict[Acquisition, Callable[[np.ndarray, np.ndarray, float, np.random.Generator], np.ndarray]] = {
+    "ei": lambda mean, spread, best, rng: expected_improvement(mean, spread, best),
+    "ucb": lambda mean, spread, best, rng: upper_confidence(mean, spread),
+    "thompson": lambda mean, spread, best, rng: thompson(mean, spread, rng),
 }
-
-
-def best_different(scores: np.ndarray, keys: Sequence[Hashable], count: int) -> list[int]:
-    """The rows with the highest scores (n,), `count` at most, no two with the same key; ties in the given order."""
-    chosen: dict[Hashable, int] = {}
-    for row in np.argsort(-scores, kind="stable").tolist():
-        if len(chosen) == count:
-            break
-        chosen.setdefault(keys[row], row)
-    return list(chosen.values())
+"""Mean (n,), spread (n,), the best measured so far and a generator -> scores (n,)."""

@@ -1,31 +1,21 @@
 """Which model to use and how far to trust it, by what is held out: tasks, or architectures where tasks are few."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from metanas.errors import MetanasError
-from metanas.seeding import stream
 from predictors.conformal import LEVEL, Calibrated, coverage, group_folds, held_out
 from predictors.data import FOLDS, Data
-from predictors.models import GRAPH_MODELS, MODELS, Predictor, make_model
-from predictors.ranking import Quality, kendall, quality
+from predictors.models import GRAPH_MODELS, MODELS, make_model
+from predictors.predictor import Predictor
+from predictors.ranking import Correlation, Quality, correlation, kendall, quality
 
 FEWEST = 10
 """Architectures below which held-out folds of two say nothing."""
-RESAMPLES = 500
 QUICK = ("trees", "forest", "boosting", "gaussian process", "bayesian ridge")
 """Models that are tried unless others are named: the rest take many times as long."""
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """Kendall's tau with its 95% interval, by bootstrap over what was held out (Efron 1979, percentile method)."""
-
-    tau: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -63,10 +53,10 @@ def retrain(data: Data, seed: int, models: Sequence[str] = QUICK) -> tuple[Predi
     best = max(scores, key=lambda name: scores[name])
     predicted = answers[best]
 
-    def correlation(ranking: np.ndarray) -> Correlation:
-        return _bootstrap(lambda rows: kendall(ranking[rows], data.targets[rows]), data.groups(), seed)
+    def judge(ranking: np.ndarray) -> Correlation:
+        return correlation(ranking, data.targets, data.groups(), seed)
 
-    log_params, log_macs = data.table.block("costs")[:, :2].T
+    log_params, log_macs = data.table.block("costs")[:, :2].T  # the latencies may follow
     report = RetrainReport(
         rows=len(data),
         architectures=architectures,
@@ -74,10 +64,10 @@ def retrain(data: Data, seed: int, models: Sequence[str] = QUICK) -> tuple[Predi
         held_out_by=data.held_out_by,
         model=best,
         models=scores,
-        predictor=correlation(predicted),
-        params=correlation(log_params),
-        macs=correlation(log_macs),
-        nearest=correlation(_nearest(data, folds)),
+        predictor=judge(predicted),
+        params=judge(log_params),
+        macs=judge(log_macs),
+        nearest=judge(_nearest(data, folds)),
         quality=_mean_quality(predicted, data, folds),
         coverage=_coverage(best, data, folds, seed),
     )
@@ -137,12 +127,3 @@ def _coverage(model: str, data: Data, folds: Sequence[np.ndarray], seed: int) ->
     kept = data.take(np.setdiff1d(np.arange(len(data)), fold))
     calibrated = Calibrated.fit(lambda: _make(model, data, seed), kept.table.values, kept.targets, kept.groups(), seed)
     return coverage(*calibrated.interval(data.table.values[fold], LEVEL), data.targets[fold])
-
-
-def _bootstrap(tau: Callable[[np.ndarray], float], groups: np.ndarray, seed: int) -> Correlation:
-    rows_of = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    rng = stream(seed, "bootstrap")
-    draws = rng.integers(len(rows_of), size=(RESAMPLES, len(rows_of)))
-    found = [tau(np.concatenate([rows_of[group] for group in draw])) for draw in draws]
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Correlation(tau(np.concatenate(rows_of)), float(low), float(high))

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 
 from metanas.seeding import stream
-from predictors.models import Predictor
+from predictors.predictor import Predictor
 
 FOLDS = 5
 ONE_SIGMA = 0.6827

@@ -6,10 +6,9 @@ from typing import Self
 
 import numpy as np
 
-BLOCKS = ("architecture", "paths", "graph", "adjacency", "costs", "zero-cost", "task", "pool")
+BLOCKS = ("architecture", "paths", "graph", "adjacency", "costs", "zero-cost", "task")
 """The blocks we know: one-hot genes; counts of paths; graph statistics; edges as a graph network reads them; logarithms
-of parameters, multiply-accumulates and latencies; scores of the untrained network; a task's description; what was
-learned on pool tasks says of the architecture."""
+of parameters, multiply-accumulates and latencies; scores of the untrained network; a task's description."""
 Layout = tuple[tuple[str, int], ...]
 """Names and widths of blocks, in the order of their columns."""
 

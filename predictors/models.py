@@ -1,4 +1,4 @@
-"""The models behind one protocol, by name.
+"""The models behind one protocol (predictor.py), by name.
 
 All are deterministic functions of their seed and of the table that they learned from, which is what a saved predictor
 holds.
@@ -6,14 +6,12 @@ holds.
 
 import warnings
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.ensemble import ExtraTreesRegressor, GradientBoostingRegressor, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import BayesianRidge
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
@@ -23,39 +21,25 @@ from metanas.errors import MetanasError
 from metanas.seeding import stream
 from predictors.features import Layout
 from predictors.forest import ForestPredictor
+from predictors.gaussian import GaussianProcess
 from predictors.graph_network import GraphNetwork
+from predictors.predictor import Predictor
 
 MEMBERS = 5
 """Of an ensemble of boosted trees or of networks."""
 
 
-class Predictor(Protocol):
-    """Learns from features (n, d) and targets (n,), and answers with means and spreads (m,) for features (m, d)."""
-
-    def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
-        """Forgets what it learned before; n is at least 1."""
-
-    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of what is to be expected."""
-
-
-class Gaussian:
-    """A scikit-learn model that knows its own standard deviation, on standardised features."""
-
-    def __init__(self, model: Callable[[int], RegressorMixin], seed: int) -> None:
-        self._make, self.seed = model, seed
+class Ridge:
+    """Bayesian ridge regression (MacKay 1992) on standardised features."""
 
     def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
         self._centre, self._scale = float(targets.mean()), float(targets.std()) or 1.0
-        self._features = StandardScaler().fit(features)
-        self._width = np.sqrt(features.shape[1])  # so that squared distances do not grow with the number of columns
-        self._model = self._make(self.seed)
-        _fit(self._model, self._features.transform(features) / self._width, (targets - self._centre) / self._scale)
+        self._model = make_pipeline(StandardScaler(), BayesianRidge())
+        self._model.fit(features, (targets - self._centre) / self._scale)
         return self
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        table = self._features.transform(features) / self._width
-        mean, spread = self._model.predict(table, return_std=True)
+        mean, spread = self._model.predict(features, return_std=True)
         return self._centre + self._scale * mean, self._scale * spread
 
 
@@ -83,7 +67,7 @@ class Ensemble:
 
 def _fit(model: RegressorMixin, features: np.ndarray, targets: np.ndarray) -> None:
     with warnings.catch_warnings():
-        # A kernel's optimum at the edge of its range, or a network stopped early, is an answer and no fault.
+        # A network stopped early is an answer and no fault.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, targets)
 
@@ -106,15 +90,11 @@ def _boosting(seed: int, layout: Layout) -> Predictor:
 
 
 def _gaussian_process(seed: int, layout: Layout) -> Predictor:
-    def model(seed: int) -> RegressorMixin:
-        kernel = ConstantKernel(1.0, (1e-2, 1e2)) * RBF(1.0, (1e-1, 1e2)) + WhiteKernel(0.1, (1e-4, 2.0))
-        return GaussianProcessRegressor(kernel, random_state=seed)
-
-    return Gaussian(model, seed)
+    return GaussianProcess()
 
 
 def _ridge(seed: int, layout: Layout) -> Predictor:
-    return Gaussian(lambda seed: BayesianRidge(), seed)
+    return Ridge()
 
 
 def _mlp(seed: int, layout: Layout) -> Predictor:

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kendalltau, norm, rankdata
+from scipy.stats import bootstrap, kendalltau, norm, rankdata
 
+from metanas.seeding import stream
+
+RESAMPLES = 500
 TOP = 0.1
 """The share of architectures that counts as the top."""
 
@@ -13,6 +16,34 @@ def kendall(predicted: np.ndarray, measured: np.ndarray) -> float:
     """Kendall's tau-b of two rankings (n,), in [-1, 1]; 0 where either is constant and so orders nothing."""
     tau = float(kendalltau(predicted, measured).statistic)
     return 0.0 if np.isnan(tau) else tau
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Kendall's tau with its 95% interval."""
+
+    tau: float
+    low: float
+    high: float
+
+
+def correlation(predicted: np.ndarray, measured: np.ndarray, groups: np.ndarray, seed: int) -> Correlation:
+    """Of two rankings (n,), with an interval by bootstrap over `groups` (n,) (Efron 1979, percentile method)."""
+    rows_of = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+
+    def tau(drawn: np.ndarray) -> float:
+        rows = np.concatenate([rows_of[group] for group in drawn])
+        return kendall(predicted[rows], measured[rows])
+
+    interval = bootstrap(
+        (np.arange(len(rows_of)),),
+        tau,
+        n_resamples=RESAMPLES,
+        vectorized=False,
+        method="percentile",
+        random_state=stream(seed, "bootstrap"),
+    ).confidence_interval
+    return Correlation(kendall(predicted, measured), float(interval.low), float(interval.high))
 
 
 def top_recall(predicted: np.ndarray, measured: np.ndarray, share: float = TOP) -> float:

@@ -18,7 +18,8 @@ from metanas.files import save_arrays
 from predictors.data import Data
 from predictors.features import Table
 from predictors.graph_network import GraphNetwork
-from predictors.models import Predictor, make_model
+from predictors.models import make_model
+from predictors.predictor import Predictor
 
 FORMAT = 2
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")

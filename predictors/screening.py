@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from metanas.seeding import stream
-from predictors.acquisition import best_different, upper_confidence
+from predictors.acquisition import upper_confidence
 from predictors.forest import ForestPredictor
 from predictors.ranking import kendall
 
@@ -61,10 +61,9 @@ class Screen:
             return list(range(min(count, len(features))))
         rng = stream(self.seed, "audit", self._updates)
         mean, spread = self.predictor.predict(features)
-        scores = upper_confidence(mean, spread, 0.0, rng)
         audit = min(self.audit, count - 1)
-        best = best_different(scores, range(len(features)), count - audit)
-        rest = np.setdiff1d(np.arange(len(features)), best)
+        ranked = np.argsort(-upper_confidence(mean, spread), kind="stable")
+        best, rest = ranked[: count - audit].tolist(), np.sort(ranked[count - audit :])
         audited = rng.choice(rest, audit, replace=False).tolist()
         self.pruned = len(rest)
         self._kept = {features[row].tobytes() for row in best}

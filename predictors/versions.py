@@ -21,7 +21,7 @@ from predictors.choice import fold_taus
 from predictors.conformal import group_folds
 from predictors.data import FOLDS, Data
 from predictors.features import Table
-from predictors.models import Predictor
+from predictors.predictor import Predictor
 from predictors.saved import Saved, library_versions, read_predictor, save_predictor
 
 IN_USE = "predictor.safetensors"

@@ -33,7 +33,8 @@ def test_the_gradient_of_a_batch_is_the_sum_of_its_tasks(
     architecture = ARCHITECTURE if family is STAGES else family.default
     together, scores = learner.gradients(architecture, EPISODES)
     alone = [learner.gradient(architecture, episode) for episode in EPISODES]
-    tolerance = 1e-4 if method == "difference" else 1e-8
+    # One side is compiled: maps of a few numbers leave little of their variance beside its rounding.
+    tolerance = 1e-4 if method == "difference" else 1e-7
     for name in alone[0][0].weights:
         expected = torch.stack([found.weights[name] for found, _ in alone]).sum(0)
         torch.testing.assert_close(together.weights[name], expected, rtol=tolerance, atol=0.1 * tolerance)

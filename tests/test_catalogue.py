@@ -2,14 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
-from metanas.catalogue import STRATEGIES, make_strategy
+from metanas.catalogue import GUIDES, STRATEGIES, make_strategy
 from metanas.errors import MetanasError
 from metanas.strategies.archive import Limits
 from metanas.strategies.halving import Asha
 from metanas.strategies.regularized import Regularized
-from tests.strategies.digits import Digits, cost
+from tests.strategies.digits import Digits, cost, measure
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,9 @@ from tests.strategies.digits import Digits, cost
         ({"name": "regularized", "sample": "many"}, r"option 'sample' of the strategy 'regularized': .*got 'many'"),
         ({"name": "evolution", "crossover": "two-point"}, r"option 'crossover' .*'uniform' or 'one-point'"),
         ({"name": "evolution", "costs": ["price"]}, r"costs: 'price' is no cost .*params, macs, latency"),
-        ({"name": "guided", "model": "oracle"}, r"there is no model 'oracle'; name one of gaussian process, forest"),
+        ({"name": "guided", "model": "oracle"}, r"no model 'oracle'; name one of trees, .*gaussian process"),
+        ({"name": "guided", "model": "graph network"}, r"there is no model 'graph network'; name one of trees, "),
+        ({"name": "guided", "acquisition": "pi"}, r"option 'acquisition' .*'ei', 'ucb' or 'thompson'"),
         ({"name": "asha", "over": {"name": "annealing"}}, r"^search\.strategy\.over: there is no strategy 'annealing'"),
         ({"name": "asha", "over": {"name": "random", "limits": 3}}, r"option 'limits' of the strategy 'random'"),
     ],
@@ -48,6 +51,14 @@ def test_options_and_limits_reach_the_strategy_inside() -> None:
 def test_a_limit_on_no_cost_is_named() -> None:
     with pytest.raises(MetanasError, match=r"limits: 'price' is no cost of an architecture; name some of params, macs"):
         Limits(cost, {"price": 3})
+
+
+@pytest.mark.parametrize("model", GUIDES)
+def test_every_model_that_can_be_named_guides(model: str) -> None:
+    strategy = make_strategy({"name": "guided", "model": model, "initial": 6, "pool": 12}, Digits(3), 4)
+    rng = np.random.default_rng(0)
+    strategy.tell([measure(architecture) for architecture in strategy.ask(6, rng)])
+    assert len(set(map(Digits(3).canonical, strategy.ask(3, rng)))) == 3
 
 
 def test_every_strategy_can_be_named_alone() -> None:

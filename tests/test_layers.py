@@ -37,7 +37,12 @@ def test_every_arrow_points_down() -> None:
         ("metanas/errors.py", "from metanas import search", "Modules import only from those below them"),
         ("tasks/task.py", "from metanas import supernet", "Modules import only from those below them"),
         ("tasks/task.py", "import predictors", "Modules import only from those below them"),
-        ("metanas/spaces/space.py", "from tasks import task", "Spaces and strategies know nothing of tasks"),
+        (
+            "metanas/spaces/space.py",
+            "from tasks import task",
+            "Spaces, strategies and predictors know nothing of tasks",
+        ),
+        ("metanas/spaces/space.py", "from predictors import forest", "Spaces know nothing of predictors"),
         ("metanas/search.py", "from tasks.task import Task", "Search and meta-training see tasks only through"),
         ("metanas/executor.py", "from metanas import config", "Search and meta-training see tasks only through"),
         ("metanas/strategies/evolution.py", "import torch", "Strategies do without torch"),

@@ -6,38 +6,29 @@ spread ranks them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol, Self
+from typing import Any
 
 import numpy as np
-from scipy.stats import norm, rankdata
 
 from metanas.api import Architecture, Candidate
 from metanas.errors import MetanasError
 from metanas.spaces.genes import Genotypes
 from metanas.strategies.archive import Archive, Limits
+from predictors.acquisition import ACQUISITIONS, Acquisition
+from predictors.predictor import Predictor
+from predictors.ranking import normal_scores
 
-Acquisition = Literal["ei", "ucb"]
 PARENTS = 10
 """The most accurate, whose mutations are candidates (BANANAS mutates the best 10)."""
-
-
-class Model(Protocol):
-    """What predicts a result, with its uncertainty, from the encoding of an architecture."""
-
-    def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
-        """Learns from features (n, d) and targets (n,), n at least 1, and forgets what it learned before."""
-
-    def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation, (n,) each."""
 
 
 class Guided:
     """Asks a model, fitted to all that was measured, about many candidates, and proposes the most promising.
 
     The first `initial` architectures are uniform draws. Then `pool` candidates are bred for every ask, two thirds from
-    the best, and ranked by "ei" (expected improvement on the best that the model expects of what was measured, Jones
-    et al. 1998) or "ucb" (mean plus `optimism` spreads). The model learns normal scores of the ranks of accuracies, so
-    that a few bad networks do not take up its whole scale.
+    the best, and ranked by `acquisition`: "ei" (expected improvement on the best that the model expects of what was
+    measured), "ucb" (upper confidence) or "thompson" (a draw from what the model expects). The model learns normal
+    scores of the ranks of accuracies, so that a few bad networks do not take up its whole scale.
     """
 
     def __init__(
@@ -45,17 +36,16 @@ class Guided:
         space: Genotypes,
         size: int,
         *,
-        model: Callable[[], Model],
+        model: Callable[[], Predictor],
         initial: int = 10,
         pool: int = 300,
         acquisition: Acquisition = "ei",
-        optimism: float = 1.0,
         limits: Limits | None = None,
     ) -> None:
         if initial < 1 or pool < 1:
             raise MetanasError(f"guided: initial and pool must be at least 1, but are {initial} and {pool}.")
         self.space, self.size, self.model = space, size, model
-        self.initial, self.pool, self.acquisition, self.optimism = initial, pool, acquisition, optimism
+        self.initial, self.pool, self.acquisition = initial, pool, acquisition
         self.archive = Archive(space, limits)
 
     @property
@@ -67,7 +57,7 @@ class Guided:
         asked = self.archive.sample(min(count, max(0, self.initial - len(self.archive))), rng)
         if len(asked) < count and self.archive.measured:
             candidates = self._candidates(rng)
-            for index in np.argsort(-self._promise(candidates), kind="stable") if candidates else ():
+            for index in np.argsort(-self._promise(candidates, rng), kind="stable") if candidates else ():
                 if len(asked) == count:
                     break
                 asked += self.archive.propose([candidates[index]])
@@ -90,19 +80,14 @@ class Guided:
         found = {self.space.canonical(a): a for a in (*local, *uniform) if a not in self.archive}
         return list(found.values())
 
-    def _promise(self, candidates: Sequence[Architecture]) -> np.ndarray:
+    def _promise(self, candidates: Sequence[Architecture], rng: np.random.Generator) -> np.ndarray:
         """The acquisition function, (n,)."""
-        seen = self._encode([member.architecture for member in self.archive.measured.values()])
-        accuracies = [member.accuracy for member in self.archive.measured.values()]
-        targets = norm.ppf((rankdata(accuracies) - 0.5) / len(accuracies))
-        model = self.model().fit(seen, targets)
-        mean, spread = model.predict(self._encode(candidates))
-        if self.acquisition == "ucb":
-            return mean + self.optimism * spread
-        incumbent = model.predict(seen)[0].max()
-        spread = np.maximum(spread, 1e-9)
-        gain = (mean - incumbent) / spread
-        return np.asarray(spread * (gain * norm.cdf(gain) + norm.pdf(gain)))
+        measured = self.archive.measured.values()
+        seen = self._encode([member.architecture for member in measured])
+        model = self.model().fit(seen, normal_scores(np.array([member.accuracy for member in measured])))
+        mean, spread = model.predict(np.vstack([seen, self._encode(candidates)]))
+        known = len(seen)
+        return ACQUISITIONS[self.acquisition](mean[known:], spread[known:], float(mean[:known].max()), rng)
 
     def _encode(self, architectures: Sequence[Architecture]) -> np.ndarray:
         return np.stack([self.space.encode(self.space.canonical(a)) for a in architectures])

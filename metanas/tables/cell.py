@@ -4,7 +4,7 @@ An architecture lists the operations of the edges in the order of `EDGES`; node 
 output, and a node is the sum of what its edges bring.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache, cached_property
 from itertools import product
 from typing import Any
@@ -13,10 +13,11 @@ import numpy as np
 
 from metanas.api import Architecture
 from metanas.spaces.genes import Genes
+from predictors.graphs import IDENTITY, Graph, graph_statistics, path_counts, vocabulary
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))
-"""The ways from input to output, as indices of edges."""
+NODES, LONGEST = 4, 3
+"""Of a cell, and edges on its longest path."""
 NONE = "none"
 
 Sum = tuple[Any, ...]
@@ -33,6 +34,8 @@ class TableCells(Genes):
     def __init__(self, name: str, operations: Sequence[str], skip: str, strided: bool) -> None:
         super().__init__(name, [len(operations)] * len(EDGES))
         self.operations, self.skip, self.strided = tuple(operations), skip, strided
+        idle = (NONE,) if strided else (NONE, skip)
+        self._working = [name for name in operations if name not in idle]
 
     def gene_name(self, gene: int) -> str:
         return "operation of the edge {}->{}".format(*EDGES[gene])
@@ -45,11 +48,15 @@ class TableCells(Genes):
         return self._representatives[architecture]
 
     def encode(self, architecture: Architecture) -> np.ndarray:
-        """One-hot genes of the canonical form, then how often each sequence of operations leads to the output.
-
-        The sequences are the path encoding of White et al. 2021 (BANANAS, section 3), without identities.
+        """What the graph of the canonical form says, (E,): how often each sequence of operations leads from input to
+        output (White et al. 2021, BANANAS, section 3), without identities, and statistics of its paths and degrees.
         """
-        return _encode(self, architecture)
+        return _encode(self, self.canonical(architecture))
+
+    def graph(self, architecture: Architecture) -> Graph:
+        """The edges that bring something; those that work are numbered without "none" and the identity."""
+        named = [(self.operations[gene], edge) for gene, edge in zip(architecture, EDGES, strict=True)]
+        return Graph(NODES, (0,), tuple((a, b, self._number(name, a)) for name, (a, b) in named if name != NONE))
 
     def describe(self, architecture: Architecture) -> str:
         edges = (f"{self.operations[gene]} {a}->{b}" for gene, (a, b) in zip(architecture, EDGES, strict=True))
@@ -63,39 +70,24 @@ class TableCells(Genes):
 
     def _computes(self, architecture: Architecture) -> Sum:
         """The output node."""
-        nodes: list[list[Any]] = [[("input", ())], [], [], []]
-        for gene, (a, b) in zip(architecture, EDGES, strict=True):
-            operation = self.operations[gene]
-            if operation == NONE or not nodes[a]:
-                continue
-            if self._identity(operation, a):
+        nodes: list[list[Any]] = [[(IDENTITY, ())], *([] for _ in range(1, NODES))]
+        for a, b, operation in self.graph(architecture).edges:
+            if operation == IDENTITY:
                 nodes[b] += nodes[a]
-            else:
+            elif nodes[a]:
                 nodes[b].append((operation, tuple(sorted(nodes[a]))))
-        return tuple(sorted(nodes[3]))
+        return tuple(sorted(nodes[-1]))
 
-    def _identity(self, operation: str, source: int) -> bool:
-        return operation == self.skip and not (self.strided and source == 0)
-
-    def sequences(self, architecture: Architecture) -> Iterator[tuple[str, ...]]:
-        """The operations along every path that carries something, without identities."""
-        for path in PATHS:
-            named = [(self.operations[architecture[edge]], EDGES[edge][0]) for edge in path]
-            if all(operation != NONE for operation, _ in named):
-                yield tuple(operation for operation, source in named if not self._identity(operation, source))
-
-    @cached_property
-    def vocabulary(self) -> dict[tuple[str, ...], int]:
-        """All sequences, numbered."""
-        every = product(range(len(self.operations)), repeat=len(EDGES))
-        return {sequence: i for i, sequence in enumerate(sorted({s for a in every for s in self.sequences(a)}))}
+    def _number(self, operation: str, source: int) -> int:
+        identity = operation == self.skip and not (self.strided and source == 0)
+        return IDENTITY if identity else self._working.index(operation)
 
 
 @cache
-def _encode(space: TableCells, architecture: Architecture) -> np.ndarray:
-    counts = np.zeros(len(space.vocabulary))
-    for sequence in space.sequences(architecture):
-        counts[space.vocabulary[sequence]] += 1
-    code = np.concatenate([Genes.encode(space, architecture), counts])
+def _encode(space: TableCells, canonical: Architecture) -> np.ndarray:
+    graph, working = space.graph(canonical), space._working
+    weighted = [number for number, name in enumerate(working) if "pool" not in name]
+    words = vocabulary(len(working), LONGEST)
+    code = np.concatenate([path_counts(graph, words), graph_statistics(graph, len(working), weighted)])
     code.flags.writeable = False
     return code

@@ -22,11 +22,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     **{name: {"name": name, "rungs": [0.05, 1.0], "eta": 10} for name in ("halving", "hyperband", "asha")},
     "evolution over accuracy": {"name": "evolution", "costs": [], "crossover": "one-point", "tournament": 3},
     "guided by confidence": {"name": "guided", "acquisition": "ucb", "initial": 5, "pool": 50},
+    "guided by draws": {"name": "guided", "acquisition": "thompson", "initial": 5, "pool": 50},
     "asha over evolution": {"name": "asha", "over": {"name": "regularized"}, "rungs": [0.25, 0.5, 1.0], "eta": 2},
 }
 HALVING = {"halving", "hyperband"}  # these fill a rung before they ask for more
 RACES = {"halving", "hyperband", "asha", "asha over evolution"}
-SLOW = {"reinforce", "ppo", "guided", "guided by confidence"}
+SLOW = {"reinforce", "ppo", "guided", "guided by confidence", "guided by draws"}
 SIZE = 6
 
 

@@ -1,6 +1,7 @@
-"""Intervals cover what they claim; acquisition weighs mean and spread; batches hold nothing twice."""
+"""Intervals cover what they claim; acquisition weighs mean and spread."""
 
 from functools import partial
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from predictors.acquisition import (
     ACQUISITIONS,
     OPTIMISM,
-    best_different,
+    Acquisition,
     expected_improvement,
     thompson,
     upper_confidence,
@@ -56,20 +57,20 @@ def test_folds_keep_groups_whole_and_held_out_rows_unseen() -> None:
 
 
 def test_acquisitions_by_hand() -> None:
-    rng = np.random.default_rng(0)
     mean, spread = np.array([0.0, 1.0, 0.5]), np.array([2.0, 0.1, 0.0])
-    np.testing.assert_allclose(upper_confidence(mean, spread, 0.0, rng), mean + OPTIMISM * spread)
-    draws = 0.8 + np.zeros(1)
-    gains = np.maximum(np.random.default_rng(1).normal(mean, spread, size=(200_000, 3)) - draws, 0).mean(0)
-    np.testing.assert_allclose(expected_improvement(mean, spread, 0.8, rng), gains, atol=0.01)
-    drawn = np.stack([thompson(mean, spread, 0.0, rng) for _ in range(4000)])
+    np.testing.assert_allclose(upper_confidence(mean, spread), mean + OPTIMISM * spread)
+    gains = np.maximum(np.random.default_rng(1).normal(mean, spread, size=(200_000, 3)) - 0.8, 0).mean(0)
+    np.testing.assert_allclose(expected_improvement(mean, spread, 0.8), gains, atol=0.01)
+    assert expected_improvement(mean, np.zeros(3), 0.8).tolist() == [0.0, pytest.approx(0.2), 0.0]
+    rng = np.random.default_rng(0)
+    drawn = np.stack([thompson(mean, spread, rng) for _ in range(4000)])
     np.testing.assert_allclose(drawn.mean(0), mean, atol=0.1)
     np.testing.assert_allclose(drawn.std(0), spread, atol=0.1)
-    assert set(ACQUISITIONS) == {"upper confidence", "expected improvement", "thompson"}
 
 
-def test_a_batch_holds_the_best_and_nothing_twice() -> None:
-    scores = np.array([0.9, 0.8, 0.95, 0.1, 0.8])
-    assert best_different(scores, ["a", "b", "a", "c", "d"], 3) == [2, 1, 4]
-    assert best_different(scores, ["a", "b", "a", "c", "d"], 9) == [2, 1, 4, 3]
-    assert best_different(scores, range(5), 0) == []
+def test_acquisitions_by_name() -> None:
+    mean, spread, rng = np.array([0.0, 1.0]), np.array([2.0, 0.1]), np.random.default_rng(0)
+    found = {name: ACQUISITIONS[name](mean, spread, 0.8, rng) for name in get_args(Acquisition)}
+    np.testing.assert_array_equal(found["ei"], expected_improvement(mean, spread, 0.8))
+    np.testing.assert_array_equal(found["ucb"], upper_confidence(mean, spread))
+    np.testing.assert_array_equal(found["thompson"], thompson(mean, spread, np.random.default_rng(0)))

@@ -1,33 +1,15 @@
-"""The Gaussian process against a reference, and what the guided strategy makes of a model."""
+"""What the guided strategy makes of a model."""
 
 from typing import Self
 
 import numpy as np
-from scipy.stats import ttest_ind
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import RBF
+from scipy.stats import chisquare, ttest_ind
 
-from metanas.strategies.gaussian import NOISES, SCALES, GaussianProcess
+from metanas.spaces.genes import Genes
 from metanas.strategies.guided import Guided
+from predictors.acquisition import expected_improvement, upper_confidence
 from predictors.forest import ForestPredictor
 from tests.strategies.digits import Digits, measure
-
-
-def test_the_process_is_the_most_likely_of_its_grid_as_scikit_learn_has_it() -> None:
-    rng = np.random.default_rng(0)
-    features = np.stack([Digits(5).encode(Digits(5).sample(rng)) for _ in range(40)])
-    targets = features @ rng.standard_normal(features.shape[1]) / 3 + 0.2 * rng.standard_normal(40)
-    others = np.stack([Digits(5).encode(Digits(5).sample(rng)) for _ in range(15)])
-    fits = [
-        GaussianProcessRegressor(RBF(scale * np.sqrt(2)), alpha=noise, optimizer=None).fit(features, targets)
-        for scale in SCALES
-        for noise in NOISES
-    ]
-    reference = max(fits, key=lambda fit: fit.log_marginal_likelihood_value_)
-    mean, spread = GaussianProcess().fit(features, targets).predict(others)
-    expected_mean, expected_spread = reference.predict(others, return_std=True)
-    np.testing.assert_allclose(mean, expected_mean, atol=1e-9)
-    np.testing.assert_allclose(spread, expected_spread, atol=1e-7)
 
 
 class Fixed:
@@ -43,15 +25,33 @@ class Fixed:
         return features[:, 0], self.spread * (1 + features[:, 1])
 
 
-def test_expected_improvement_is_the_mean_of_improvements() -> None:
-    strategy = Guided(Digits(3), 4, model=lambda: Fixed(0.5))
-    strategy.tell([measure((1, 1, 1)), measure((2, 1, 1))])
-    candidates = [(0, 0, 1), (1, 2, 2), (3, 1, 1)]
-    rows = np.stack([Digits(3).encode(a) for a in candidates])
-    draws = rows[:, 0] + 0.5 * (1 + rows[:, 1]) * np.random.default_rng(0).standard_normal((400_000, 1))
-    # No measured one begins with 0, so the model's best of them is 0.
-    expected = np.maximum(draws - 0.0, 0).mean(0)
-    np.testing.assert_allclose(strategy._promise(candidates), expected, atol=0.005)
+def test_the_most_promising_candidates_are_asked_for() -> None:
+    """By the model's own word: of all that is not measured, those with the highest acquisition."""
+    space, model = Digits(3), Fixed(0.5)
+    for acquisition in ("ei", "ucb"):
+        strategy = Guided(space, 4, model=lambda: model, initial=2, pool=3000, acquisition=acquisition)
+        strategy.tell([measure((1, 1, 1)), measure((2, 1, 1))])
+        left = sorted(space.different() - {(1, 1, 1), (2, 1, 1)})
+        mean, spread = model.predict(np.stack([space.encode(a) for a in left]))
+        # No measured one begins with 0, so the model's best of them is 0.
+        expected = expected_improvement(mean, spread, 0.0) if acquisition == "ei" else upper_confidence(mean, spread)
+        asked = strategy.ask(5, np.random.default_rng(0))
+        promise = dict(zip(left, expected, strict=True))
+        assert len(set(map(space.canonical, asked))) == 5
+        np.testing.assert_allclose(sorted(promise[space.canonical(a)] for a in asked), np.sort(expected)[-5:])
+
+
+def test_thompson_asks_for_each_as_often_as_it_is_drawn_best() -> None:
+    space, rng = Genes("digit", (4,)), np.random.default_rng(0)
+    counts = dict.fromkeys([0, 2, 3], 0)
+    for _ in range(1500):
+        strategy = Guided(space, 4, model=lambda: Fixed(0.5), initial=1, pool=60, acquisition="thompson")
+        strategy.tell([measure((1,))])
+        counts[strategy.ask(1, rng)[0][0]] += 1
+    features = np.stack([space.encode((value,)) for value in counts])
+    drawn = np.random.default_rng(1).normal(*Fixed(0.5).predict(features), size=(100_000, 3)).argmax(1)
+    expected = 1500 * np.bincount(drawn, minlength=3) / len(drawn)
+    assert chisquare(list(counts.values()), expected).pvalue > 0.001
 
 
 def test_a_forest_can_be_asked_too() -> None:

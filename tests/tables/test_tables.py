@@ -57,9 +57,25 @@ def test_the_encoding_is_that_of_what_is_computed() -> None:
     skip, conv = 1, 3
     chain, direct = (conv, 0, skip, 0, 0, skip), (0, 0, 0, conv, 0, 0)
     np.testing.assert_array_equal(space.encode(chain), space.encode((conv, 0, 0, 0, skip, 0)))
-    np.testing.assert_array_equal(space.encode(chain)[30:], space.encode(direct)[30:])
-    assert space.encode(chain)[30:].sum() == 1  # one path
-    assert space.encode((conv,) * 6)[30:].sum() == 4
+    paths = 1 + 3 + 3**2 + 3**3  # the words of at most three of three operations come first
+    np.testing.assert_array_equal(space.encode(chain)[:paths], space.encode(direct)[:paths])
+    assert space.encode(chain)[:paths].sum() == 1  # one path
+    assert space.encode((conv,) * 6)[:paths].sum() == 4
+
+
+@pytest.mark.parametrize("space", [nasbench201.SPACE, transnas.SPACE], ids=lambda space: space.name)
+def test_a_cell_and_its_equals_have_one_encoding(space: TableCells) -> None:
+    rng = np.random.default_rng(0)
+    for architecture in (space.sample(rng) for _ in range(200)):
+        np.testing.assert_array_equal(space.encode(architecture), space.encode(space.canonical(architecture)))
+
+
+def test_a_strided_skip_works_and_any_other_hands_on() -> None:
+    skip, conv = 1, 3
+    architecture = (skip, 0, 0, 0, skip, conv)  # input to node 1 to output; node 2 is fed by nothing
+    assert nasbench201.SPACE.graph(architecture).words == [()]
+    assert transnas.SPACE.graph(architecture).words == [(0,)]
+    assert transnas.SPACE.graph((conv, 0, conv, 0, 0, skip)).words == [(2, 2)]
 
 
 def write201(folder: Path) -> dict[str, np.ndarray]:
