@@ -38,7 +38,7 @@ class Contender:
     choice: Mapping[str, Any]
     size: int = 20
     batch: int = 1
-    seeds: int | None = None  # fewer or more than the others have
+    seeds: int | None = None  # where it is not as many as the others have
     repeats: bool = False  # whether equivalent cells count as different
 
     @property
@@ -63,10 +63,10 @@ CONTENDERS = {
     "regularized 20/10": Contender({"name": "regularized", "sample": 10}),
     "regularized 20/10, repeats": Contender({"name": "regularized", "sample": 10}, repeats=True),
     "regularized 100/25": Contender({"name": "regularized"}, size=100),
-    "reinforce": Contender({"name": "reinforce"}, batch=5, seeds=20),
-    "ppo": Contender({"name": "ppo"}, batch=5, seeds=20),
+    "reinforce": Contender({"name": "reinforce"}, batch=5),
+    "ppo": Contender({"name": "ppo"}, batch=5),
     "guided, process": Contender({"name": "guided"}, batch=5),
-    "guided, forest": Contender({"name": "guided", "model": "forest"}, batch=10, seeds=10),
+    "guided, forest": Contender({"name": "guided", "model": "forest"}, batch=10),
     "halving": race("halving", "random"),
     "hyperband": race("hyperband", "random"),
     "asha": race("asha", "random"),
@@ -144,7 +144,7 @@ def show(name: str, table: Table, results: Mapping[str, Result], queries: Sequen
     rows = []
     for contender, result in results.items():
         means = [result.mean(q) for q in queries]
-        cells = [f"{mean:.{digits}f} ± {half:.{digits}f}" for mean, half in means]
+        cells = [f"{mean:.{digits}f}" + ("" if np.isnan(half) else f" ± {half:.{digits}f}") for mean, half in means]
         hours = "-" if np.isnan(result.hours).any() else f"{result.hours.mean():.0f}"
         cost = f"{1e3 * result.seconds / result.scores.size:.2f}"
         regret = f"{best - means[-1][0]:.{digits}f}"
