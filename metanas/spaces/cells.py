@@ -23,6 +23,7 @@ from metanas.api import Architecture
 from metanas.errors import MetanasError
 from metanas.spaces.cell_network import CellGraph, CellNetwork, NodeGraph
 from metanas.spaces.drawing import Arrow, Drawing, chain, layered, svg
+from metanas.spaces.genes import Genes
 from metanas.spaces.ops import DARTS, OPERATIONS
 from metanas.spaces.scaling import scaled_depth, scaled_width
 from metanas.spaces.space import Index
@@ -32,11 +33,12 @@ GENES = ("first state", "first operation", "second state", "second operation", "
 COMBINATIONS = ("sum", "concat")
 
 
-class Cells:
+class Cells(Genes):
     """Normal and reduction cells of `nodes` nodes, stacked `stack` times before, between and after the `reductions`.
 
     `width` channels at the start, twice as many after each reduction. `combine` lists the ways in which a node may
-    combine its two paths: the search chooses where there are two.
+    combine its two paths: the search chooses where there are two. A mutation takes another state, operation or
+    combination in one place, as in AmoebaNet (Real et al. 2019).
     """
 
     def __init__(
@@ -58,7 +60,6 @@ class Cells:
                 raise MetanasError(
                     f"Cells: {key} must be different names out of {', '.join(known)}, but is {list(names)}."
                 )
-        self.name = "cells"
         self.channels, self.nodes, self.width, self.stack, self.reductions = channels, nodes, width, stack, reductions
         self.operations, self.combine = tuple(operations), tuple(combine)
         one_cell = [
@@ -66,7 +67,7 @@ class Cells:
             for node in range(nodes)
             for choices in (node + 2, len(operations), node + 2, len(operations), len(combine))
         ]
-        self.choices = tuple(one_cell * len(KINDS))
+        super().__init__("cells", one_cell * len(KINDS))
 
     @property
     def default(self) -> Architecture:
@@ -88,32 +89,9 @@ class Cells:
             self.combine,
         )
 
-    def size(self) -> int:
-        return prod(self.choices)
-
-    def check(self, architecture: Architecture) -> None:
-        if len(architecture) != len(self.choices):
-            raise MetanasError(
-                f"An architecture of this cell space has {len(self.choices)} genes, but {architecture} "
-                f"has {len(architecture)}."
-            )
-        for position, (gene, choices) in enumerate(zip(architecture, self.choices, strict=True)):
-            if not isinstance(gene, int) or not 0 <= gene < choices:
-                kind, node = divmod(position // len(GENES), self.nodes)
-                raise MetanasError(
-                    f"Gene {position} ({GENES[position % len(GENES)]} of node {node} of the {KINDS[kind]} cell) must "
-                    f"be a whole number from 0 to {choices - 1}, but is {gene!r}."
-                )
-
-    def sample(self, rng: np.random.Generator) -> Architecture:
-        return tuple(int(gene) for gene in rng.integers(self.choices))
-
-    def mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
-        """Another state, operation or combination in one place, as in AmoebaNet (Real et al. 2019)."""
-        position = int(rng.choice([i for i, choices in enumerate(self.choices) if choices > 1]))
-        value = int(rng.integers(self.choices[position] - 1))
-        value += value >= architecture[position]
-        return (*architecture[:position], value, *architecture[position + 1 :])
+    def gene_name(self, gene: int) -> str:
+        kind, node = divmod(gene // len(GENES), self.nodes)
+        return f"{GENES[gene % len(GENES)]} of node {node} of the {KINDS[kind]} cell"
 
     def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
         """Whole nodes, each from either parent."""
@@ -145,7 +123,7 @@ class Cells:
         return (*paths[0], *paths[-1], self.combine.index(node.combine))
 
     def encode(self, architecture: Architecture) -> np.ndarray:
-        return np.concatenate([np.eye(choices)[gene] for gene, choices in zip(architecture, self.choices, strict=True)])
+        return np.concatenate([np.eye(count)[gene] for gene, count in zip(architecture, self.counts, strict=True)])
 
     def graphs(self, architecture: Architecture) -> dict[str, CellGraph]:
         """What each kind of cell computes."""
@@ -165,10 +143,6 @@ class Cells:
                 nodes[node + 2] = NodeGraph(named, self.combine[combination])
         used = {state for node in nodes.values() for state, _ in node.paths}
         return CellGraph(nodes, tuple(sorted(states - used)))
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        return self.choices
 
     def _network(self, normal: CellGraph, reduction: CellGraph) -> CellNetwork:
         return CellNetwork(self.channels, self.width, self.stack, self.reductions, normal, reduction)

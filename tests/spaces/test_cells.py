@@ -81,9 +81,9 @@ class Weights(dict[str, Tensor]):
     ],
 )
 def test_there_are_as_many_canonical_cells_as_different_functions(space: Cells) -> None:
-    half = len(space.choices) // 2
+    half = len(space.counts) // 2
     representatives = defaultdict(set)
-    for genes in product(*(range(choices) for choices in space.choices[:half])):
+    for genes in product(*(range(choices) for choices in space.counts[:half])):
         architecture = genes + space.default[half:]
         graph = space.graphs(architecture)["normal"]
         representatives[graph.outputs, *sorted(graph.nodes.items())].add(space.canonical(architecture)[:half])
@@ -100,7 +100,7 @@ def test_there_are_as_many_canonical_cells_as_different_functions(space: Cells) 
 @st.composite
 def renamed(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """An architecture, and the same with nodes in another order, slots swapped and idle genes changed."""
-    architecture = tuple(draw(st.integers(0, choices - 1)) for choices in SMALL.choices)
+    architecture = tuple(draw(st.integers(0, choices - 1)) for choices in SMALL.counts)
     other: list[int] = []
     for cell in (architecture[:15], architecture[15:]):
         nodes = [cell[i : i + len(GENES)] for i in range(0, 15, len(GENES))]
