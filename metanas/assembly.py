@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from metanas.api import Architecture
-from metanas.config import RunConfig, load_config, read_yaml
+from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, read_yaml
 from metanas.errors import MetanasError
 from metanas.executor import Executor, InProcess, RayActors
 from metanas.learner import Learner
@@ -31,17 +31,22 @@ NETWORKS = (SUPERNET, CONV4, RANDOM)
 FOLDERS = "episode folders"
 
 
-def make_space(config: RunConfig) -> Space:
-    """The search space; a wrong option is named."""
-    form, options = config.image, {key: _frozen(value) for key, value in config.space.options.items()}
+def make_space(config: RunConfig | SearchConfig) -> Space:
+    """The search space of a configuration's images."""
+    return space_for(config.image, config.space)
+
+
+def space_for(form: ImageForm, config: SpaceConfig) -> Space:
+    """The search space for images of a form; a wrong option is named."""
+    options = {key: _frozen(value) for key, value in config.options.items()}
     try:
-        if config.space.name == "cells":
+        if config.name == "cells":
             return Cells(channels=form.channels, **options)
-        if config.space.name == "mobile":
+        if config.name == "mobile":
             return Mobile(channels=form.channels, **options)
         return Stages(channels=form.channels, size=form.size, **options)
     except TypeError as error:
-        raise MetanasError(f"space.options of the space '{config.space.name}': {error}; see docs/spaces.md.") from error
+        raise MetanasError(f"space.options of the space '{config.name}': {error}; see docs/spaces.md.") from error
 
 
 def _frozen(value: Any) -> Any:

@@ -84,6 +84,50 @@ def train(
 
 
 @app.command()
+def search(
+    config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/search.yaml.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write the search to.")],
+    minutes: Annotated[float | None, typer.Option(help="The most that the search itself may take.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of everything.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Ray actors; 0 measures in this process.")] = None,
+    data: Data = None,
+    tables: Annotated[Path | None, typer.Option("--tables", help="The folder with the tables of benchmarks.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Allow named data sets to be downloaded.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search an architecture for one task, or the best of a benchmark's table, and train what was found."""
+    from metanas.config import SearchConfig, read_config
+    from metanas.searching import search as run_search
+
+    named = {"budget.minutes": minutes, "seed": seed, "workers": workers}
+    over = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
+    loaded = read_config(config, SearchConfig, [*over, *(settings or [])])
+    with make_show() as show:
+        folder = run_search(loaded, out, data, tables, resume, download, show)
+    _print_found(out, folder.read_json("result.json"), as_json)
+
+
+@app.command()
+def enlarge(
+    run: Annotated[Path, typer.Argument(help="The folder of a run of `metanas search` or `metanas train`.")],
+    config: Annotated[Path, typer.Argument(help="A YAML file with the larger task, such as configs/enlarge.yaml.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write the network to.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
+    data: Data = None,
+    download: Annotated[bool, typer.Option("--download", help="Allow named data sets to be downloaded.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train what a run found in a larger network, deeper and wider, on another task (NASNet's transfer)."""
+    from metanas.config import EnlargeConfig, read_config
+    from metanas.enlarging import enlarge_run
+
+    folder = enlarge_run(run, read_config(config, EnlargeConfig, settings or []), out, data, download)
+    _print_found(out, folder.read_json("result.json"), as_json)
+
+
+@app.command()
 def plan(
     config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/demo.yaml.")],
     minutes: Annotated[float | None, typer.Option(help="How long it may take: says what to change.")] = None,
@@ -359,6 +403,14 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
         print(f"{'ok' if check.ok else 'NOT OK':6} {check.name}: {check.detail}")
         if check.advice:
             print(f"       {check.advice}")
+
+
+def _print_found(out: Path, result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json({"run": str(out), **result})
+        return
+    print(f"{out}: {result['description']}")
+    print(f"validation {result['validation']:.4g}, test {result['test']:.4g}")
 
 
 def _print_json(content: Any) -> None:

@@ -1,18 +1,21 @@
-"""A run's configuration: one YAML file, unknown keys refused, `--set a.b=c` on top."""
+"""The configurations of runs: one YAML file each, unknown keys refused, `--set a.b=c` on top."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from metanas.errors import MetanasError
 from metanas.learner import Inner, Precision
+from metanas.measures import ALONE, Proxy
 from metanas.objective import LatencyReward
 from metanas.schedule import Budget, SearchSettings
+from metanas.standalone import Training
 from metanas.transfer import Adaptation
 from tasks.episodes import EpisodeSpec
+from tasks.pool import Source
 from tasks.task import ImageForm
 
 
@@ -67,7 +70,83 @@ class RunConfig(_Section):
     precision: Precision = "float32"
 
 
+class TaskConfig(_Section):
+    """One ordinary task: what it is, and how the network that is found for it is trained in the end.
+
+    `data` is a source as pools have them; `task` names one of its tasks where it has several.
+    """
+
+    name: str
+    seed: int = 0
+    data: Source | None = None
+    task: str | None = None
+    image: ImageForm = ImageForm()
+    final: Training = Training()
+
+
+class EvaluatorConfig(_Section):
+    """What an architecture is measured by: "alone", "shared" or a zero-cost score, or "table" where one is searched.
+
+    `proxy`, `training` and `warm_start` (the folder of a run whose SuperNet's weights training begins with) belong to
+    "alone", `batch`, the images of a score, to the scores.
+    """
+
+    name: str = ALONE
+    proxy: Proxy = Proxy()
+    training: Training = Training()
+    warm_start: str | None = None
+    batch: PositiveInt = 64
+
+
+class SearchBudget(_Section):
+    """How much a search may do: whatever ends first.
+
+    `evaluations` of architectures, one at a share of a full measurement as that share; `steps` of shared weights (ENAS
+    and the evaluator "shared") or of DARTS; `minutes` of the search, without the final training.
+    """
+
+    evaluations: PositiveInt = 100
+    steps: PositiveInt = 1000
+    minutes: PositiveFloat | None = None
+
+
+class SearchConfig(TaskConfig):
+    """A search for one architecture, on a task or on the `table` of a benchmark.
+
+    `batch` architectures are asked for at a time. `limits` are the most of each cost.
+    """
+
+    table: str | None = None
+    space: SpaceConfig = SpaceConfig()
+    strategy: dict[str, Any] = {"name": "evolution"}
+    population: PositiveInt = 20
+    batch: PositiveInt = 4
+    limits: dict[str, float] = {}
+    evaluator: EvaluatorConfig | None = None  # by the strategy: alone, or shared for ENAS
+    budget: SearchBudget = SearchBudget()
+    workers: int = Field(default=0, ge=0)  # Ray actors; 0 measures in this process
+
+
+class EnlargeConfig(TaskConfig):
+    """A larger task for what a run found: `depth` times the layers or cells, `width` times the channels."""
+
+    depth: PositiveFloat = 1.0
+    width: PositiveFloat = 1.0
+
+
+C = TypeVar("C", bound=_Section)
+
+
 def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
+    """A meta-training run's file. Raises MetanasError."""
+    config = read_config(path, RunConfig, settings)
+    if isinstance(config.pool, str):
+        pool = Path(config.pool)
+        config = config.model_copy(update={"pool": str(pool if pool.is_absolute() else path.parent.absolute() / pool)})
+    return config
+
+
+def read_config(path: Path, kind: type[C], settings: Sequence[str] = ()) -> C:
     """Reads a YAML file and lays `settings` ("budget.minutes=15") over it. Raises MetanasError."""
     if not path.is_file():
         raise MetanasError(
@@ -78,11 +157,7 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
         raise MetanasError(f"'{path}' holds no keys; a configuration starts from one of those in configs/.")
     for setting in settings:
         _set(content, setting)
-    config = parse_config(content, str(path))
-    if isinstance(config.pool, str):
-        pool = Path(config.pool)
-        config = config.model_copy(update={"pool": str(pool if pool.is_absolute() else path.parent.absolute() / pool)})
-    return config
+    return parse(kind, content, str(path))
 
 
 def read_yaml(path: Path) -> Any:
@@ -94,16 +169,21 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_config(content: Mapping[str, Any], source: str) -> RunConfig:
+    """Validates a mapping as a meta-training run's."""
+    return parse(RunConfig, content, source)
+
+
+def parse(kind: type[C], content: Mapping[str, Any], source: str) -> C:
     """Validates a mapping; the first mistake becomes one sentence with the key's name."""
     try:
-        return RunConfig.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise MetanasError(f"{source}: key '{key}': {first['msg']}; got {first['input']!r}.") from error
 
 
-def as_yaml(config: RunConfig) -> str:
+def as_yaml(config: _Section) -> str:
     """The whole configuration, defaults included."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metanas.adam import Moments, adam_step
 from metanas.api import Architecture, Candidate
 from metanas.errors import MetanasError
 from metanas.spaces.genes import Genotypes
@@ -24,6 +25,8 @@ SPREAD = 0.1
 """Weights start uniform within plus and minus this, so that the first architectures are nearly uniform."""
 DRAFTS = 64
 """Architectures written at once: as a batch they take little longer than one, and not all are new."""
+IMPOSSIBLE = -1e9
+"""The logit of another gene's value: it has no probability, and adds nothing to an entropy."""
 MEMORY = 0.9
 """Share of the baseline that a batch leaves in place."""
 
@@ -36,9 +39,11 @@ class Controller(nn.Module):
         self.counts = tuple(counts)
         total = sum(counts)
         self.embedding = nn.Embedding(total + 1, HIDDEN)  # the last one begins
-        self.cell = nn.LSTMCell(HIDDEN, HIDDEN)
+        self.lstm = nn.LSTM(HIDDEN, HIDDEN, batch_first=True)
         self.head = nn.Linear(HIDDEN, total)
-        self.offsets = [sum(counts[:gene]) for gene in range(len(counts))]
+        gene = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))  # of every output
+        self.others = gene != torch.arange(len(counts))[:, None]  # (G, total): the outputs of other genes
+        self.offsets = torch.tensor([sum(counts[:gene]) for gene in range(len(counts))])
 
     def start(self, generator: torch.Generator) -> None:
         for weight in self.parameters():
@@ -46,58 +51,28 @@ class Controller(nn.Module):
 
     def forward(self, genes: Tensor) -> tuple[Tensor, Tensor]:
         """Of genes (B, G) the log probability and the entropy of what was chosen from, both summed over genes, (B,)."""
-        log_probability = entropy = torch.zeros(len(genes))
-        last, state = self._begin(len(genes))
-        for gene in range(len(self.counts)):
-            logs, state = self._step(gene, last, state)
-            log_probability = log_probability + logs.gather(1, genes[:, gene, None])[:, 0]
-            entropy = entropy - (logs.exp() * logs).sum(1)
-            last = genes[:, gene] + self.offsets[gene]
-        return log_probability, entropy
+        outputs = genes + self.offsets
+        begin = torch.full((len(genes), 1), sum(self.counts))
+        states, _ = self.lstm(self.embedding(torch.cat([begin, outputs[:, :-1]], 1)))
+        logs = self.head(states).masked_fill(self.others, IMPOSSIBLE).log_softmax(2)  # (B, G, total)
+        log_probability = logs.gather(2, outputs[:, :, None]).sum((1, 2))
+        return log_probability, -(logs.exp() * logs).sum((1, 2))
 
     @torch.no_grad()
     def sample(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         """Architectures drawn gene by gene."""
+        outputs = torch.full((count, 1), sum(self.counts))
+        state = None
         chosen = []
-        last, state = self._begin(count)
-        for gene, values in enumerate(self.counts):
-            logs, state = self._step(gene, last, state)
-            below = logs.exp().double().cumsum(1).numpy() < rng.random((count, 1))
-            value = torch.from_numpy(below.sum(1).clip(max=values - 1))
+        for offset, values in zip(self.offsets.tolist(), self.counts, strict=True):
+            hidden, state = self.lstm(self.embedding(outputs), state)
+            rows = slice(offset, offset + values)
+            logits = nn.functional.linear(hidden[:, 0], self.head.weight[rows], self.head.bias[rows])
+            below = logits.double().softmax(1).cumsum(1).numpy() < rng.random((count, 1))
+            value = torch.from_numpy(below.sum(1, keepdims=True).clip(max=values - 1))  # (B, 1)
             chosen.append(value)
-            last = value + self.offsets[gene]
-        return [tuple(genes) for genes in torch.stack(chosen, 1).tolist()]
-
-    def _begin(self, count: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        zeros = torch.zeros(count, HIDDEN)
-        return torch.full((count,), sum(self.counts)), (zeros, zeros)
-
-    def _step(self, gene: int, last: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Log probabilities (B, values of the gene)."""
-        state = self.cell(self.embedding(last), state)
-        rows = slice(self.offsets[gene], self.offsets[gene] + self.counts[gene])
-        logits = nn.functional.linear(state[0], self.head.weight[rows], self.head.bias[rows])
-        return logits.log_softmax(1), state
-
-
-class Adam:
-    """Kingma and Ba 2015, algorithm 1, uphill. PyTorch's own loads a compiler at its first step, for seconds."""
-
-    def __init__(self, weights: Sequence[Tensor], rate: float) -> None:
-        self.weights, self.rate, self.steps = weights, rate, 0
-        self.means = [torch.zeros_like(weight) for weight in weights]
-        self.squares = [torch.zeros_like(weight) for weight in weights]
-
-    def step(self, gain: Tensor) -> None:
-        """One step that raises `gain`."""
-        self.steps += 1
-        gradients = torch.autograd.grad(gain, self.weights)
-        with torch.no_grad():
-            for weight, gradient, mean, square in zip(self.weights, gradients, self.means, self.squares, strict=True):
-                mean.lerp_(gradient, 1 - 0.9)
-                square.lerp_(gradient**2, 1 - 0.999)
-                scale = (square / (1 - 0.999**self.steps)).sqrt() + 1e-8
-                weight += self.rate * mean / (1 - 0.9**self.steps) / scale
+            outputs = value + offset
+        return [tuple(genes) for genes in torch.cat(chosen, 1).tolist()]
 
 
 @dataclass(frozen=True)
@@ -142,7 +117,9 @@ class Controlled(ABC):
         self.space, self.size, self.batch, self.entropy = space, size, batch, entropy
         self.archive = Archive(space, limits)
         self.controller = Controller(space.counts)
-        self.optimiser = Adam(list(self.controller.parameters()), rate)
+        self.rate = rate
+        self.weights = list(self.controller.parameters())
+        self.moments = [Moments.of(weight) for weight in self.weights]
         self._started = False
         self._baseline: float | None = None
         self._lessons: list[Lesson] = []
@@ -188,7 +165,7 @@ class Controlled(ABC):
         return {
             "archive": self.archive.state(),
             "tensors": [tensor.flatten().tolist() for tensor in self._tensors()],
-            "steps": self.optimiser.steps,
+            "steps": self.moments[0].steps,
             "started": self._started,
             "baseline": self._baseline,
             "lessons": [[list(x.architecture), x.log_probability, x.accuracy] for x in self._lessons],
@@ -200,14 +177,15 @@ class Controlled(ABC):
         with torch.no_grad():
             for tensor, values in zip(self._tensors(), state["tensors"], strict=True):
                 tensor.copy_(torch.tensor(values).reshape(tensor.shape))
-        self.optimiser.steps = state["steps"]
+        for moments in self.moments:
+            moments.steps = state["steps"]
         self._started, self._baseline = state["started"], state["baseline"]
         self._lessons = [Lesson(tuple(genes), p, accuracy) for genes, p, accuracy in state["lessons"]]
         self._written = {tuple(genes): p for genes, p in state["written"]}
 
     def _tensors(self) -> list[Tensor]:
         """All that learning changes."""
-        return [*self.controller.parameters(), *self.optimiser.means, *self.optimiser.squares]
+        return [*self.weights, *(m.first for m in self.moments), *(m.second for m in self.moments)]
 
     def _drafts(self, count: int, rng: np.random.Generator) -> list[tuple[Architecture, float]]:
         architectures = self.controller.sample(count, rng)
@@ -226,7 +204,9 @@ class Controlled(ABC):
         for _ in range(self.EPOCHS):
             log_probability, entropy = self.controller(genes)
             gain = self._gain(advantages, log_probability, old) + self.entropy * entropy
-            self.optimiser.step(gain.mean())
+            gradients = torch.autograd.grad(gain.mean(), self.weights)
+            for weight, moments, gradient in zip(self.weights, self.moments, gradients, strict=True):
+                adam_step(weight, moments, -gradient, self.rate)
 
     @abstractmethod
     def _gain(self, advantages: Tensor, log_probability: Tensor, old: Tensor) -> Tensor:

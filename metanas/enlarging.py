@@ -5,10 +5,12 @@ wider. The same holds for the stages of the other spaces, which compound scaling
 """
 
 from dataclasses import dataclass, replace
-from typing import cast
+from pathlib import Path
 
 from metanas.api import Architecture
-from metanas.assembly import make_space
+from metanas.config import EnlargeConfig, SearchConfig
+from metanas.errors import MetanasError
+from metanas.found import BuiltSpace, EnlargedFolder, SearchFolder, one_thread, read_task, train_found
 from metanas.run import RunFolder
 from metanas.samples import Samples
 from metanas.spaces.scaling import Scalable
@@ -26,7 +28,7 @@ class Enlarged:
 
 
 def enlarge(
-    run: RunFolder,
+    run: RunFolder | SearchFolder,
     train: Samples,
     validation: Samples,
     training: Training,
@@ -41,8 +43,29 @@ def enlarge(
     """
     channels, size = train.inputs.shape[1], train.inputs.shape[-1]
     config = run.config
-    image = replace(config.image, size=size, channels=channels)
-    space = cast(Scalable, make_space(config.model_copy(update={"image": image}))).scaled(depth, width, size)
+    space = BuiltSpace(replace(config.image, size=size, channels=channels), config.space, depth, width).make()
     genes = run.chosen if architecture is None else architecture
     network = make_classifier(space, genes, train.ways, size, seed)
     return Enlarged(space, genes, network, train_alone(network, train, validation, training, seed))
+
+
+def enlarge_run(
+    run: Path, config: EnlargeConfig, out: Path, data: Path | None = None, download: bool = False
+) -> EnlargedFolder:
+    """`metanas enlarge`: the choice of `metanas train` or `metanas search`, larger, on the task of `config`.
+
+    Raises MetanasError before anything is written when one of them is not as it should be.
+    """
+    found = RunFolder(run) if (run / "population.json").exists() else SearchFolder(run)
+    searched = found.config
+    if isinstance(searched, SearchConfig) and searched.table is not None:
+        raise MetanasError(f"'{run}' searched a table, whose cells are built by its benchmark and not here.")
+    architecture = found.chosen
+    built = BuiltSpace(config.image, searched.space, config.depth, config.width)
+    folder = EnlargedFolder(out)
+    with one_thread():
+        task = read_task(config, data, download)
+        folder.begin(config, resume=False)
+        with folder.store() as store:
+            train_found(folder, store, config, task, built, architecture, 0, {"of": str(run)})
+    return folder

@@ -4,8 +4,6 @@ Every measurement becomes a record for the store. One that fails is a record wit
 """
 
 import math
-import time
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ import numpy as np
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.executor import Executor
-from metanas.worker import EvaluationJob, Worker
+from metanas.worker import EvaluationJob, Worker, evaluated
 
 Record = Callable[[Sequence[Evaluation]], None]
 CostOf = Callable[[Architecture], Cost]
@@ -67,47 +65,46 @@ class SharedWeights:
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """One architecture by the measure of that name which the worker holds."""
+    """One architecture by the measure of that name which the worker holds, at a share of a full measurement."""
 
     measure: str
     architecture: Architecture
+    share: float
     cost: Cost
     space: str
     task: str
     seed: int
     generation: int
+    weights_version: int
 
     def run(self, worker: Worker) -> Evaluation:
-        accuracy: float | None = None
-        error: str | None = None
-        started = time.perf_counter()
-        try:
-            accuracy = worker.measures[self.measure](self.architecture)
-            if not math.isfinite(accuracy):
-                raise ArithmeticError(f"the measure '{self.measure}' is {accuracy}")
-        except Exception:
-            accuracy, error = None, traceback.format_exc()
-        return Evaluation(
+        def measure() -> tuple[float, None]:
+            found = worker.measures[self.measure](self.architecture, self.share)
+            if not math.isfinite(found):
+                raise ArithmeticError(f"the measure '{self.measure}' is {found}")
+            return found, None
+
+        return evaluated(
+            measure,
+            self.cost,
             architecture=self.architecture,
             space=self.space,
             generation=self.generation,
-            weights_version=0,
-            split=self.measure,
+            weights_version=self.weights_version,
+            split=self.measure if self.share == 1 else f"{self.measure} at {self.share:g}",
             task=self.task,
             episode=0,
             seed=self.seed,
-            params=self.cost.params,
-            macs=self.cost.macs,
-            seconds=time.perf_counter() - started,
-            status="failed" if error else "ok",
-            accuracy=accuracy,
-            error=error,
         )
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Each architecture once, by a measure that the executor's workers hold; its name stands as the records' split."""
+    """Each architecture once, by a measure that the executor's workers hold; its name stands as the records' split.
+
+    `share` is the part of a full measurement that is spent on an architecture, which a record's split names where it is
+    not all.
+    """
 
     executor: Executor
     measure: str
@@ -117,16 +114,26 @@ class Measured:
     seed: int
     record: Record
     generation: int = 0
+    weights_version: int = 0
+    share: Callable[[Architecture], float] = lambda architecture: 1.0
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]:
-        evaluations = self.executor.run(
-            [
-                MeasureJob(self.measure, a, self.cost(a), self.space, self.task, self.seed, self.generation)
-                for a in architectures
-            ]
-        )
+        evaluations = self.executor.run([self._job(a) for a in architectures])
         self.record(evaluations)
         return candidates(architectures, evaluations, self.cost)
+
+    def _job(self, architecture: Architecture) -> MeasureJob:
+        return MeasureJob(
+            self.measure,
+            architecture,
+            self.share(architecture),
+            self.cost(architecture),
+            self.space,
+            self.task,
+            self.seed,
+            self.generation,
+            self.weights_version,
+        )
 
 
 def candidates(

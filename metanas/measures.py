@@ -1,9 +1,11 @@
-"""What an architecture can be measured by on one task: training alone, whole or by a proxy, and zero-cost scores."""
+"""What an architecture can be measured by on one task: training alone, whole or by a proxy, shared weights, zero-cost
+scores; or a benchmark's table."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -16,15 +18,17 @@ from metanas.cost import cost
 from metanas.errors import MetanasError
 from metanas.estimation import Measured, Record
 from metanas.executor import InProcess, RayActors
-from metanas.samples import Samples
+from metanas.oneshot import OneShot
+from metanas.samples import Classification, Samples
 from metanas.scores import SCORES, randomise
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.scaling import Scalable
 from metanas.spaces.space import Space
 from metanas.standalone import Training, make_classifier, train_alone
+from metanas.tables.catalogue import load_table
 from metanas.worker import Measure, Worker
 
-ALONE = "alone"
+ALONE, SHARED, TABLE = "alone", "shared", "table"
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def parse_estimator(content: Mapping[str, Any]) -> Estimator:
 
 
 class Alone:
-    """The best accuracy over the epochs of training alone, all of it or by a proxy.
+    """The best accuracy over the epochs of training alone, all of it or by a proxy; a share is one of the epochs.
 
     With `shared`, the weights of an earlier run's SuperNet, training starts from those.
     """
@@ -102,20 +106,21 @@ class Alone:
         self.space, self.training, self.seed, self.shared = space, estimator.training, seed, shared
         self.train, self.validation, self.size = resized(train, size), resized(validation, size), size
 
-    def __call__(self, architecture: Architecture) -> float:
+    def __call__(self, architecture: Architecture, share: float = 1.0) -> float:
         network = make_classifier(self.space, architecture, self.train.ways, self.size, self.seed, self.shared)
-        return max(train_alone(network, self.train, self.validation, self.training, self.seed))
+        training = replace(self.training, epochs=max(1, round(share * self.training.epochs)))
+        return max(train_alone(network, self.train, self.validation, training, self.seed))
 
 
 class ZeroCost:
-    """A score of the network at random weights, on one batch of the training samples."""
+    """A score of the network at random weights, on one batch of the training samples, whatever the share."""
 
     def __init__(self, estimator: Estimator, space: Space, train: Samples, seed: int) -> None:
         rows = stream(seed, "batch").permutation(len(train))[: estimator.batch]
         self.score, self.space, self.seed = SCORES[estimator.name], space, seed
         self.batch = train.take(np.sort(rows))
 
-    def __call__(self, architecture: Architecture) -> float:
+    def __call__(self, architecture: Architecture, share: float = 1.0) -> float:
         network = make_classifier(self.space, architecture, self.batch.ways, self.batch.inputs.shape[-1], self.seed)
         randomise(network, torch_stream(self.seed, "scores"))
         return self.score(network, self.batch)
@@ -147,6 +152,30 @@ class MeasureRecipe:
         if self.estimator.name == ALONE:
             return Alone(self.estimator, self.space, self.train, self.validation, self.seed, self.shared)
         return ZeroCost(self.estimator, self.space, self.train, self.seed)
+
+
+@dataclass(frozen=True)
+class SharedRecipe:
+    """Picklable: makes a worker that measures by the shared weights that were last loaded into it."""
+
+    space: Space
+    task: Classification
+    seed: int
+
+    def __call__(self) -> Worker:
+        shared = OneShot(self.space, self.task, self.seed)
+        return Worker({SHARED: shared.learner}, {}, {SHARED: shared.measure})
+
+
+@dataclass(frozen=True)
+class TableRecipe:
+    """Picklable: makes a worker that looks up what a benchmark's table says."""
+
+    folder: Path
+    name: str
+
+    def __call__(self) -> Worker:
+        return Worker({}, {}, {TABLE: load_table(self.folder, self.name).validate})
 
 
 @contextmanager

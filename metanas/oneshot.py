@@ -21,7 +21,8 @@ from metanas.samples import Classification, Samples, draw_batch
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.norm import SampleNorm, SupportNorm
 from metanas.spaces.space import Space
-from metanas.standalone import Classifier, Training, make_head, settle, train_alone
+from metanas.standalone import Classifier, Training, accuracy, make_head, settle, train_alone
+from metanas.state import State
 from metanas.supernet import SuperNet
 
 WARM_UP = 0.4
@@ -87,6 +88,22 @@ class OneShot:
         network = Classifier(self.learner.supernet.extract(architecture), head)
         settle(network, self.task.train)
         return network
+
+    def measure(self, architecture: Architecture, share: float = 1.0) -> float:
+        """Its accuracy with its part of the shared weights, on a share of the validation samples of every class."""
+        samples = self.task.validation
+        if share < 1:
+            samples = samples.split(share, stream(self.seed, "share"))[0]
+        return accuracy(self.classifier(architecture), samples)
+
+    def state(self) -> State:
+        """A copy of all that `restore` needs."""
+        return {**self.optimizer.state(), "shared.steps": np.array(self.steps)}
+
+    def restore(self, state: State) -> None:
+        """Goes on where `state` was taken."""
+        self.optimizer.load(state)
+        self.steps = int(state["shared.steps"])
 
 
 def recalibrate(network: Classifier, task: Classification, seed: int) -> float:

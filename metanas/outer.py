@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metanas.adam import Moments, adam_step
 from metanas.api import Architecture
 from metanas.learner import Learner
 from metanas.meta import MetaGradient
 from metanas.spaces.space import Index
 from metanas.state import State, copy_into, fill, pack
 
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
 FIRST, SECOND, STEPS = "adam.first.", "adam.second.", "adam.steps."  # prefixes in a `State`
 
 
@@ -35,17 +34,8 @@ class Part:
         return Part(architecture, arrays, tasks)
 
 
-@dataclass
-class Moments:
-    """Adam's running means of a gradient and of its square, and how many steps they have seen."""
-
-    first: Tensor
-    second: Tensor
-    steps: int = 0
-
-
 class OuterOptimizer:
-    """Adam (Kingma and Ba, 2015, algorithm 1) on the shared weights and the meta-parameters of one network.
+    """Adam on the shared weights and the meta-parameters of one network.
 
     A step touches only the entries that its architectures use, moments included (as `torch.optim.SparseAdam` does for
     rows), so that no weight moves by the momentum of steps that others made.
@@ -67,11 +57,9 @@ class OuterOptimizer:
         for name, found in entries.items():
             weight = self._weight(name)
             if name not in self._moments:
-                self._moments[name] = Moments(torch.zeros_like(weight), torch.zeros_like(weight))
-            moments = self._moments[name]
-            moments.steps += 1
+                self._moments[name] = Moments.of(weight)
             box, total, used = _gather(weight, found)
-            _adam(weight[box], moments.first[box], moments.second[box], total / tasks, used, moments.steps, rate)
+            adam_step(weight, self._moments[name], total / tasks, rate, box, used)
 
     def state(self) -> State:
         """A copy of weights, meta-parameters and moments."""
@@ -109,15 +97,3 @@ def _gather(weight: Tensor, entries: Sequence[tuple[Index, np.ndarray]]) -> tupl
         used[inside] = True
     everywhere = all(index == box for index in indices)
     return box, total.to(weight.device), None if everywhere else used.to(weight.device)
-
-
-def _adam(
-    weight: Tensor, first: Tensor, second: Tensor, gradient: Tensor, used: Tensor | None, steps: int, rate: float
-) -> None:
-    """One step of Adam in place, on the entries in use."""
-    mean = torch.lerp(first, gradient, 1 - BETAS[0])
-    square = torch.lerp(second, gradient.square(), 1 - BETAS[1])
-    spread = (square / (1 - BETAS[1] ** steps)).sqrt_().add_(EPSILON)
-    moved = torch.addcdiv(weight, mean, spread, value=-rate / (1 - BETAS[0] ** steps))
-    for target, value in ((first, mean), (second, square), (weight, moved)):
-        target.copy_(value if used is None else torch.where(used, value, target))

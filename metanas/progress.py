@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 Show = Callable[[dict[str, Any]], None]
+FREQUENT = ("steps", "baseline", "round", "weights", "darts")
 PAUSE = 10.0
-"""Seconds between two plain lines."""
+"""Seconds between two plain lines on what is frequent."""
 
 
 @contextmanager
@@ -46,6 +47,13 @@ def describe(event: dict[str, Any]) -> str:
             return f"generation {event['generation']}: best {event['best']:.1%}"
         case "baseline":
             return f"baseline {event['network']}: step {event['step']}, query accuracy {event['accuracy']:.1%}"
+        case "round":
+            best = "none that did not fail" if event["best"] is None else f"best {event['best']:.4g}"
+            return f"{event['evaluations']:g} evaluations: {best}"
+        case "weights":
+            return f"shared weights: step {event['step']}"
+        case "darts":
+            return f"DARTS: step {event['step']}, {event['skips'][-1] if event['skips'] else 0} skip connections"
         case "method":
             return f"{event['test']}, {event['method']}: {event['accuracy']:.2%} +- {event['interval']:.2%}"
     return ""
@@ -58,7 +66,7 @@ def _plain() -> Show:
     def show(event: dict[str, Any]) -> None:
         text = describe(event)
         now = time.monotonic()
-        if not text or (event["event"] in ("steps", "baseline") and now - last[0] < PAUSE):
+        if not text or (event["event"] in FREQUENT and now - last[0] < PAUSE):
             return
         last[0] = now
         if done := event.get("done"):

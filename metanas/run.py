@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from safetensors.numpy import load_file
 
 from metanas.api import Architecture, Candidate, Evaluation
-from metanas.config import RunConfig, as_yaml, load_config
+from metanas.config import RunConfig, TaskConfig, as_yaml, load_config
 from metanas.errors import MetanasError
 from metanas.files import save_arrays, write_text
 from metanas.schedule import Progress
@@ -23,40 +23,42 @@ LIBRARIES = ("metanas", "torch", "torchvision", "numpy", "scikit-learn", "ray")
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """The files of one run, by name.
+class Folder:
+    """What a command writes: config.yaml (whole), versions.json, log.jsonl, store.sqlite, checkpoint/, its results."""
 
-    config.yaml (whole), repeat.yaml (the same by steps), versions.json, log.jsonl, store.sqlite,
-    weights.safetensors, population.json, checkpoint/, baselines/, evaluation.json, report.html; latency.json where
-    latency is an objective, a limit or a cost.
-    """
-
+    COMMAND: ClassVar[str]
+    """What wrote it and goes on with it."""
     path: Path
 
-    @property
-    def config(self) -> RunConfig:
-        if not (self.path / "config.yaml").is_file():
-            raise MetanasError(
-                f"'{self.path}' is no run: it has no config.yaml; give a folder that `metanas train --out` wrote."
-            )
-        return load_config(self.path / "config.yaml")
-
-    def begin(self, config: RunConfig, resume: bool) -> None:
+    def begin(self, config: RunConfig | TaskConfig, resume: bool) -> None:
         """Makes the folder, or makes sure that it holds this very run."""
-        if (self.path / "config.yaml").exists():
+        file = self.path / "config.yaml"
+        if file.exists():
             if not resume:
                 raise MetanasError(
                     f"'{self.path}' already holds a run; continue it with --resume, or give another --out."
                 )
-            if as_yaml(self.config) != as_yaml(config):
+            if file.read_text(encoding="utf-8") != as_yaml(config):
                 raise MetanasError(
                     f"'{self.path}' holds a run of another configuration (see its config.yaml); resume with that one: "
-                    f"metanas train {self.path / 'config.yaml'} --out {self.path} --resume."
+                    f"{self._again}."
                 )
             return
         self.path.mkdir(parents=True, exist_ok=True)
         self.write_json("versions.json", _versions(config.seed))
-        write_text(self.path / "config.yaml", as_yaml(config))
+        write_text(file, as_yaml(config))
+
+    @property
+    def _again(self) -> str:
+        return f"{self.COMMAND} {self.path / 'config.yaml'} --out {self.path} --resume"
+
+    def _config(self) -> Path:
+        """Raises MetanasError where there is none."""
+        if not (self.path / "config.yaml").is_file():
+            raise MetanasError(
+                f"'{self.path}' is no run: it has no config.yaml; give a folder that `{self.COMMAND} --out` wrote."
+            )
+        return self.path / "config.yaml"
 
     def store(self) -> Store:
         return Store(f"sqlite:///{self.path / 'store.sqlite'}")
@@ -69,9 +71,43 @@ class RunFolder:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise MetanasError(
-                f"the run '{self.path}' has no {name}, it did not finish; continue it with "
-                f"`metanas train {self.path / 'config.yaml'} --out {self.path} --resume`."
+                f"the run '{self.path}' has no {name}, it did not finish; continue it with `{self._again}`."
             ) from error
+
+    # Checkpoints: files of one stem, and one file that names the last whole ones.
+
+    def save(self, stem: str, content: Any, state: State) -> None:
+        """A checkpoint in place of the last one."""
+        base = self.path / "checkpoint"
+        base.mkdir(exist_ok=True)
+        save_arrays(base / f"{stem}.safetensors", state)
+        write_text(base / f"{stem}.json", json.dumps(content))
+        write_text(base / "last", stem)
+        for old in base.iterdir():
+            if old.name != "last" and not old.name.startswith(stem):
+                old.unlink()
+
+    def last(self) -> tuple[Any, State] | None:
+        """The last checkpoint, None where there is none."""
+        base = self.path / "checkpoint"
+        if not (base / "last").is_file():
+            return None
+        stem = (base / "last").read_text().strip()
+        return json.loads((base / f"{stem}.json").read_text()), load_file(base / f"{stem}.safetensors")
+
+
+class RunFolder(Folder):
+    """The files of one meta-training run, by name.
+
+    Beside those of every folder repeat.yaml (the configuration by steps), weights.safetensors, population.json,
+    baselines/, evaluation.json, report.html; latency.json where latency is an objective, a limit or a cost.
+    """
+
+    COMMAND = "metanas train"
+
+    @property
+    def config(self) -> RunConfig:
+        return load_config(self._config())
 
     def weights(self, name: str = "weights.safetensors") -> State:
         """Saved weights and meta-parameters, of the run's SuperNet or of a baseline."""
@@ -94,33 +130,23 @@ class RunFolder:
         """The last population, most accurate first."""
         return [member.architecture for member in sorted(self.members, key=lambda member: -member.accuracy)]
 
-    # Checkpoints: a folder a step, and one file that names the last whole one.
-
     def save_checkpoint(self, progress: Progress, state: State, strategy: dict[str, Any]) -> None:
-        base = self.path / "checkpoint"
-        base.mkdir(exist_ok=True)
         stem = f"{int(state['version']):08d}-{progress.phase}"
-        save_arrays(base / f"{stem}.safetensors", state)
-        write_text(base / f"{stem}.json", json.dumps({"progress": asdict(progress), "strategy": strategy}))
-        write_text(base / "last", stem)
-        for old in base.iterdir():
-            if old.name != "last" and not old.name.startswith(stem):
-                old.unlink()
+        self.save(stem, {"progress": asdict(progress), "strategy": strategy}, state)
 
     def load_checkpoint(self) -> tuple[Progress, State, dict[str, Any]] | None:
-        base = self.path / "checkpoint"
-        if not (base / "last").is_file():
+        found = self.last()
+        if found is None:
             return None
-        stem = (base / "last").read_text().strip()
-        content = json.loads((base / f"{stem}.json").read_text())
-        return Progress(**content["progress"]), load_file(base / f"{stem}.safetensors"), content["strategy"]
+        content, state = found
+        return Progress(**content["progress"]), state, content["strategy"]
 
 
-class RunListener:
-    """Writes what a search reports: log lines, store rows, checkpoints."""
+class Recorder:
+    """Writes what a search reports: log lines and store rows. `show` is told every line."""
 
-    def __init__(self, folder: RunFolder, store: Store, save: Any, show: Any) -> None:
-        self.folder, self._store, self._save, self._show = folder, store, save, show
+    def __init__(self, folder: Folder, store: Store, show: Any) -> None:
+        self.folder, self._store, self._show = folder, store, show
 
     def event(self, event: str, **record: Any) -> None:
         line = {"event": event, **record}
@@ -130,6 +156,14 @@ class RunListener:
 
     def record(self, evaluations: Sequence[Evaluation]) -> None:
         self._store.add(self.folder.path.name, evaluations)
+
+
+class RunListener(Recorder):
+    """What a meta-training run reports; `save` keeps its checkpoints."""
+
+    def __init__(self, folder: Folder, store: Store, save: Any, show: Any) -> None:
+        super().__init__(folder, store, show)
+        self._save = save
 
     def checkpoint(self, progress: Progress) -> None:
         self._save(progress)

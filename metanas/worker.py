@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from metanas.api import Architecture, Cost, Evaluation
 from metanas.batching import TaskBatches
@@ -36,8 +36,8 @@ class Sampler(Protocol):
     def episode(self, index: int) -> NamedEpisode: ...
 
 
-Measure = Callable[[Architecture], float]
-"""What one architecture is worth by some other means than shared weights: an accuracy or a score, higher is better."""
+Measure = Callable[[Architecture, float], float]
+"""What one architecture is worth, an accuracy or a score, when a share (up to 1) of a full measurement is spent."""
 
 
 class Worker:
@@ -129,19 +129,17 @@ class EvaluationJob:
 
     def _evaluate(self, worker: Worker, index: int) -> Evaluation:
         learner, sampler = worker.learners[self.network], worker.samplers[self.split]
-        accuracy: float | None = None
-        loss: float | None = None
-        error: str | None = None
         episode = sampler.episode(index)
-        started = time.perf_counter()
-        try:
+
+        def measure() -> tuple[float, float]:
             accuracy, loss = learner.evaluate(self.architecture, episode, self.steps)
             if not math.isfinite(loss):
                 raise ArithmeticError(f"the loss on the query set is {loss}: the weights have diverged")
-        except Exception:
-            accuracy = loss = None
-            error = traceback.format_exc()
-        return Evaluation(
+            return accuracy, loss
+
+        return evaluated(
+            measure,
+            self.cost,
             architecture=self.architecture,
             space=learner.supernet.space.name,
             generation=self.generation,
@@ -150,11 +148,29 @@ class EvaluationJob:
             task=episode.task,
             episode=index,
             seed=sampler.seed,
-            params=self.cost.params,
-            macs=self.cost.macs,
-            seconds=time.perf_counter() - started,
-            status="failed" if error else "ok",
-            accuracy=accuracy,
-            loss=loss,
-            error=error,
         )
+
+
+def evaluated(measure: Callable[[], tuple[float, float | None]], cost: Cost, **named: Any) -> Evaluation:
+    """The record of one measurement of accuracy and loss, timed; of one that failed with its traceback.
+
+    `named` are the fields of `Evaluation` that say what was measured.
+    """
+    accuracy: float | None = None
+    loss: float | None = None
+    error: str | None = None
+    started = time.perf_counter()
+    try:
+        accuracy, loss = measure()
+    except Exception:
+        error = traceback.format_exc()
+    return Evaluation(
+        **named,
+        params=cost.params,
+        macs=cost.macs,
+        seconds=time.perf_counter() - started,
+        status="failed" if error else "ok",
+        accuracy=accuracy,
+        loss=loss,
+        error=error,
+    )

@@ -27,6 +27,8 @@ from metanas.run import RunFolder
 from metanas.store import Store
 from predictors.saved import read_predictor
 from tests.runs import TINY
+from tests.searches import TINY as SEARCH
+from tests.searches import write_spots
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -339,6 +341,39 @@ class TestMistakes:
         code, _, err = metanas("doctor")
         assert code == 2
         assert "tasks.py" in err
+
+
+def test_a_search_and_its_larger_network(metanas: Command, tmp_path: Path) -> None:
+    write_spots(tmp_path)
+    source = {"name": "spots", "kind": "npz", "path": "spots.npz"}
+    content = SEARCH | {"data": source, "evaluator": {"name": "params"}, "strategy": {"name": "random"}}
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(content))
+    larger = {"name": "larger", "data": source, "image": {"size": 8}, "width": 2, "final": SEARCH["final"]}
+    (tmp_path / "larger.yaml").write_text(yaml.safe_dump(larger))
+
+    words = ("search", "search.yaml", "--out", "found", "--seed", 3, "--set", "budget.evaluations=3")
+    code, out, err = metanas(*words)
+    assert code == 0
+    assert "test" in out
+    assert "2 evaluations: best" in err
+    result = json.loads((tmp_path / "found" / "result.json").read_text())
+    assert result["evaluations"] == 3
+    code, out, _ = metanas(*words, "--resume", "--json")
+    assert code == 0
+    assert json.loads(out) == {"run": "found", **result}
+    code, out, _ = metanas("enlarge", "found", "larger.yaml", "--out", "larger", "--json")
+    assert code == 0
+    assert json.loads(out)["architecture"] == result["architecture"]
+    assert json.loads(out)["macs"] > result["macs"]
+    for wrong, named in (
+        (("search", "search.yaml", "--out", "found"), "already holds a run; continue it with --resume"),
+        (("search", "search.yaml", "--out", "new", "--set", "evaluators=1"), "key 'evaluators'"),
+        (("enlarge", "nowhere", "larger.yaml", "--out", "new"), "'nowhere' is no run"),
+    ):
+        code, out, err = metanas(*wrong)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert named in err
+    assert not (tmp_path / "new").exists()
 
 
 def test_help_is_quick_to_import() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from metanas.config import as_yaml, load_config, parse_config
+from metanas.config import EnlargeConfig, SearchConfig, as_yaml, load_config, parse_config, read_config
 from metanas.errors import MetanasError
 from tests.runs import TINY, tiny_config
 
@@ -23,7 +23,8 @@ def written(folder: Path, content: Any) -> Path:
 def test_the_configurations_of_the_project_are_read(path: Path) -> None:
     if "sources" in (content := yaml.safe_load(path.read_text())):
         pytest.skip("a pool, not a configuration")
-    config = load_config(path)
+    kinds = {"search": SearchConfig, "enlarge": EnlargeConfig}
+    config = read_config(path, kinds[path.stem]) if path.stem in kinds else load_config(path)
     assert config.name == content["name"]
 
 

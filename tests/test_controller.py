@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chisquare
 
 from metanas.api import Architecture, Candidate, Cost
-from metanas.controller import Adam, Controller, Reinforce
+from metanas.controller import Controller, Reinforce
 from metanas.errors import MetanasError
 from metanas.spaces.cells import Cells
 from metanas.spaces.genes import Genes
@@ -47,19 +47,6 @@ def test_in_the_cell_space_it_predicts_states_operations_and_combinations() -> N
     space = Cells(nodes=3, combine=("sum", "concat"))
     for architecture in controller(space.counts).sample(5, np.random.default_rng(0)):
         space.check(architecture)
-
-
-def test_its_steps_are_those_of_adam() -> None:
-    """Algorithm 1 of Kingma and Ba, as written, on the gradient of -(w - t)^4."""
-    weight = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64, requires_grad=True)
-    optimiser = Adam([weight], 0.1)
-    w, m, v = np.array([1.0, -2.0, 3.0]), np.zeros(3), np.zeros(3)
-    for t in range(1, 6):
-        optimiser.step(-((weight - t) ** 4).sum())
-        g = 4 * (w - t) ** 3  # of what is minimised
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        w = w - 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-    np.testing.assert_allclose(weight.detach().numpy(), w, rtol=1e-12)
 
 
 def test_reinforce_learns_a_known_optimum() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from metanas.config import SearchConfig, parse
 from metanas.measures import parse_estimator
 from tests.runs import tiny_config
 
@@ -23,7 +24,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     found: dict[str, dict[str, Any]] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("docs"))
-        for page in ("estimation.md", "spaces.md"):
+        for page in ("estimation.md", "spaces.md", "search.md"):
             found[page] = {}
             exec("\n".join(blocks(page, "python")), found[page])
     return found
@@ -49,5 +50,9 @@ def test_the_configurations_are_configurations() -> None:
     for text in blocks("spaces.md", "yaml"):
         for line in text.splitlines():
             tiny_config(**yaml.safe_load(line))
+    for text in blocks("search.md", "yaml"):
+        whole = [text] if text.startswith("name:") else text.splitlines()
+        for section in whole:
+            assert parse(SearchConfig, yaml.safe_load(section), "search.md").strategy["name"] != "evolution"
     (estimator,) = blocks("estimation.md", "yaml")
     assert parse_estimator(yaml.safe_load(estimator)).training.patience == 2

@@ -109,7 +109,7 @@ def test_results_in_order_with_their_records(name: str, tmp_path: Path) -> None:
 class Fragile:
     """A measure that some architectures break."""
 
-    def __call__(self, architecture: Architecture) -> float:
+    def __call__(self, architecture: Architecture, share: float) -> float:
         if architecture == DRAWN[1]:
             raise RuntimeError("out of memory")
         return float("nan") if architecture == DRAWN[2] else 0.5
@@ -118,6 +118,19 @@ class Fragile:
 def fragile(record: list[Evaluation]) -> Measured:
     executor = InProcess(lambda: Worker({}, {}, {"fragile": Fragile()}))
     return Measured(executor, "fragile", lambda a: cost(SPACE, a, 8), "stages", "t", 0, record.extend)
+
+
+def test_a_share_of_training_is_one_of_its_epochs_and_named_in_the_record() -> None:
+    rows: list[Evaluation] = []
+    training = Training(epochs=4, batch=64)
+    recipe = MeasureRecipe(Estimator(training=training), SPACE, TRAIN, VALIDATION, seed=5)
+    shares = {DRAWN[0]: 1.0, DRAWN[1]: 0.5}
+    with evaluator(recipe, "digits", record=rows.extend) as evaluate:
+        whole, half = replace(evaluate, share=shares.__getitem__)(DRAWN[:2])
+    assert [row.split for row in rows] == ["alone", "alone at 0.5"]
+    for found, epochs in ((whole, 4), (half, 2)):
+        network = make_classifier(SPACE, found.architecture, 3, 8, 5)
+        assert found.accuracy == max(train_alone(network, TRAIN, VALIDATION, replace(training, epochs=epochs), 5))
 
 
 def test_a_failure_is_none_and_its_reason_is_kept() -> None:

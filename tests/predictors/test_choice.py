@@ -86,7 +86,7 @@ def test_tasks_are_held_out_where_there_are_enough() -> None:
 
 def test_the_interval_covers_what_more_data_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """The cost of the example orders with tau t in the limit; the 95% intervals of small samples hold t mostly."""
-    monkeypatch.setattr("predictors.choice.RESAMPLES", 200)
+    monkeypatch.setattr("predictors.ranking.RESAMPLES", 200)
     many = data(99, 3000)
     limit = brute_tau(many.table.block("costs")[:, 0], many.targets)
     held = 0

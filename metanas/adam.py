@@ -1,0 +1,49 @@
+"""Adam (Kingma and Ba 2015, algorithm 1), on whole tensors or on the entries in use.
+
+PyTorch's own has no such thing for slices, and loads a compiler at its first step, for seconds.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+@dataclass
+class Moments:
+    """The running means of a gradient and of its square, and how many steps they have seen."""
+
+    first: Tensor
+    second: Tensor
+    steps: int = 0
+
+    @staticmethod
+    def of(weight: Tensor) -> "Moments":
+        """Before the first step."""
+        return Moments(torch.zeros_like(weight), torch.zeros_like(weight))
+
+
+@torch.no_grad()
+def adam_step(
+    weight: Tensor,
+    moments: Moments,
+    gradient: Tensor,
+    rate: float,
+    box: tuple[slice, ...] = (),
+    used: Tensor | None = None,
+) -> None:
+    """One step down `gradient`, in place, on the `used` entries (all by default) of a `box` of the weight.
+
+    `gradient` and `used` have the box's shape.
+    """
+    moments.steps += 1
+    part, first, second = weight[box], moments.first[box], moments.second[box]
+    mean = torch.lerp(first, gradient, 1 - BETAS[0])
+    square = torch.lerp(second, gradient.square(), 1 - BETAS[1])
+    spread = (square / (1 - BETAS[1] ** moments.steps)).sqrt_().add_(EPSILON)
+    moved = torch.addcdiv(part, mean, spread, value=-rate / (1 - BETAS[0] ** moments.steps))
+    for target, value in ((first, mean), (second, square), (part, moved)):
+        target.copy_(value if used is None else torch.where(used, value, target))

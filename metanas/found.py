@@ -1,0 +1,167 @@
+"""What a search of one task leaves in its folder: the architecture, its network trained anew, and how good that is."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from metanas.api import Architecture
+from metanas.assembly import space_for
+from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config
+from metanas.cost import cost
+from metanas.errors import MetanasError
+from metanas.run import Folder
+from metanas.samples import Classification, split_task
+from metanas.spaces.scaling import Scalable
+from metanas.standalone import Classifier, accuracy, make_classifier, train_alone
+from metanas.store import Store
+from metanas.worker import evaluated
+from tasks.sources import Where, load_source
+from tasks.task import ImageForm, Task
+
+RESULT, WEIGHTS = "result.json", "weights.safetensors"
+
+
+class FoundFolder(Folder):
+    """Beside the files of every folder result.json and, unless a table was searched, weights.safetensors."""
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / RESULT).exists()
+
+    @property
+    def chosen(self) -> Architecture:
+        return tuple(self.read_json(RESULT)["architecture"])
+
+    def network(self) -> Classifier:
+        """The trained network: `network(inputs, 0)` answers images (N, C, H, W) in [0, 1], each by itself.
+
+        Raises MetanasError where there is none.
+        """
+        result = self.read_json(RESULT)
+        if not (self.path / WEIGHTS).is_file():
+            raise MetanasError(f"'{self.path}' holds no network: a table was searched, which trains none.")
+        space = BuiltSpace(
+            ImageForm(**result["image"]), SpaceConfig(**result["space"]), result["depth"], result["width"]
+        ).make()
+        size, ways = result["image"]["size"], len(result["classes"])
+        network = make_classifier(space, tuple(result["architecture"]), ways, size, seed=0)
+        network.load_state_dict(load_file(self.path / WEIGHTS))
+        return network.eval()
+
+
+class SearchFolder(FoundFolder):
+    """What `metanas search` wrote."""
+
+    COMMAND = "metanas search"
+
+    @property
+    def config(self) -> SearchConfig:
+        return read_config(self._config(), SearchConfig)
+
+
+class EnlargedFolder(FoundFolder):
+    """What `metanas enlarge` wrote."""
+
+    COMMAND = "metanas enlarge"
+
+
+@dataclass(frozen=True)
+class BuiltSpace:
+    """A space as a configuration says it, for images of a form, `depth` times as deep and `width` times as wide."""
+
+    image: ImageForm
+    space: SpaceConfig
+    depth: float = 1.0
+    width: float = 1.0
+
+    def make(self) -> Scalable:
+        space = cast(Scalable, space_for(self.image, self.space))
+        return space if self.depth == self.width == 1 else space.scaled(self.depth, self.width, self.image.size)
+
+
+def read_task(config: TaskConfig, data: Path | None, download: bool = False) -> tuple[Task, Classification]:
+    """The task that a configuration names, and its three parts. Raises MetanasError when it names none, or several."""
+    if config.data is None:
+        raise MetanasError("data: name a source, such as {name: digits, kind: sklearn, set: digits}, or a table.")
+    source = config.data
+    where = Where(data=data, download=download)
+    tasks = load_source(source.kind, source.name, config.image, where, source.model_extra or {})
+    named = [task for task in tasks if config.task in (None, task.name)]
+    if len(named) != 1:
+        names = ", ".join(task.name for task in tasks)
+        raise MetanasError(f"task: name one of the tasks of the source '{source.name}', which has {names}.")
+    return named[0], split_task(named[0], config.seed)
+
+
+def train_found(
+    folder: Folder,
+    store: Store,
+    config: TaskConfig,
+    task: tuple[Task, Classification],
+    built: BuiltSpace,
+    architecture: Architecture,
+    generation: int,
+    more: dict[str, Any],
+) -> None:
+    """Trains what was found from scratch as `config.final` says, and writes the network and result.json.
+
+    The validation accuracy goes to the store, as the split "final"; the test accuracy is measured once, here.
+    Raises MetanasError when the training fails.
+    """
+    (whole, parts), space, size = task, built.make(), config.image.size
+    network = make_classifier(space, architecture, parts.train.ways, size, config.seed)
+
+    def measure() -> tuple[float, None]:
+        return train_alone(network, parts.train, parts.validation, config.final, config.seed)[-1], None
+
+    evaluation = evaluated(
+        measure,
+        costs := cost(space, architecture, size),
+        architecture=architecture,
+        space=space.name,
+        generation=generation,
+        weights_version=0,
+        split="final",
+        task=whole.name,
+        episode=0,
+        seed=config.seed,
+    )
+    store.add(folder.path.name, [evaluation])
+    if evaluation.error is not None:
+        raise MetanasError(f"the final training failed ({evaluation.error.strip().splitlines()[-1]}); change 'final'.")
+    partial = folder.path / f"{WEIGHTS}.partial"
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, partial)
+    partial.replace(folder.path / WEIGHTS)
+    folder.write_json(
+        RESULT,
+        {
+            "architecture": list(architecture),
+            "description": space.describe(architecture),
+            **more,
+            "space": built.space.model_dump(mode="json"),
+            "depth": built.depth,
+            "width": built.width,
+            "image": {"size": built.image.size, "channels": built.image.channels},
+            "classes": list(whole.classes),
+            "params": costs.params,
+            "macs": costs.macs,
+            "validation": evaluation.accuracy,
+            "test": accuracy(network, parts.test),
+        },
+    )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As every worker computes, so that a result does not depend on where it was computed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
