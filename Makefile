@@ -60,7 +60,7 @@ layers: setup ## import-linter: which module may import which
 long: setup ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
-bench: setup ## every benchmark, each printing a table
+bench: setup ## the benchmarks of speed, each printing a table
 	@for name in $(BENCHMARKS); do echo "benchmarks.$$name" && $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## remove what was built or cached; .venv and runs stay

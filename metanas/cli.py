@@ -10,6 +10,8 @@ import typer
 
 from metanas.doctor import check_machine, shadows
 from metanas.errors import MetanasError
+from metanas.options import Data, Json, Run, print_json
+from metanas.predictor_commands import app as predictor_commands
 from metanas.progress import make_show
 
 app = typer.Typer(
@@ -18,19 +20,12 @@ app = typer.Typer(
     add_completion=False,
     help="Meta-learned neural architecture search across tasks.",
 )
-predictor_app = typer.Typer(no_args_is_help=True, help="The performance predictor.")
 pool_app = typer.Typer(no_args_is_help=True, help="Task pools.")
-app.add_typer(predictor_app, name="predictor")
+app.add_typer(predictor_commands, name="predictor")
 app.add_typer(pool_app, name="pool")
 
 INTERRUPTED = 130
 """The exit code that Typer makes of Ctrl-C (128 + SIGINT)."""
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Data = Annotated[
-    Path | None, typer.Option("--data", envvar="METANAS_DATA", help="The folder with the files of named data sets.")
-]
-Run = Annotated[Path, typer.Argument(help="The folder of a run, as `metanas train --out` wrote it.")]
 
 
 def main() -> None:
@@ -70,13 +65,12 @@ def train(
     from metanas.training import train as run_train
 
     named = {"budget.minutes": minutes, "seed": seed, "hold_out": hold_out, "workers": workers}
-    over = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
-    loaded = load_config(config, [*over, *(settings or [])])
+    loaded = load_config(config, _over(named, settings))
     with make_show() as show:
         folder = run_train(loaded, out, data=data, resume=resume, download=download, show=show)
     population = folder.read_json("population.json")
     if as_json:
-        _print_json({"run": str(out), "steps": folder.read_json("steps.json"), **population})
+        print_json({"run": str(out), "steps": folder.read_json("steps.json"), **population})
     else:
         best = max(row["accuracy"] for row in population["finalists"])
         print(f"{out}: chosen {population['chosen']}, {best:.1%} on meta-validation episodes.")
@@ -102,8 +96,7 @@ def search(
     from metanas.searching import search as run_search
 
     named = {"budget.minutes": minutes, "seed": seed, "workers": workers}
-    over = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
-    loaded = read_config(config, SearchConfig, [*over, *(settings or [])])
+    loaded = read_config(config, SearchConfig, _over(named, settings))
     with make_show() as show:
         folder = run_search(loaded, out, data, tables, resume, download, show)
     _print_found(out, folder.read_json("result.json"), as_json)
@@ -142,10 +135,9 @@ def plan(
     from metanas.planning import plan as make_plan
 
     named = {"hold_out": hold_out, "workers": workers}
-    over = [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
-    found = make_plan(load_config(config, [*over, *(settings or [])]), data, minutes)
+    found = make_plan(load_config(config, _over(named, settings)), data, minutes)
     if as_json:
-        _print_json({**asdict(found), "seconds": found.seconds, "steps": found.steps})
+        print_json({**asdict(found), "seconds": found.seconds, "steps": found.steps})
         return
     for phase in found.phases:
         print(f"{phase.name:14} {phase.steps:6} steps {phase.training:6.0f} s, evaluations {phase.evaluation:5.0f} s")
@@ -175,7 +167,7 @@ def evaluate(
         rows = evaluate_folders(folder, episodes)
         mean, half = mean_interval(np.array([row["accuracy"] for row in rows]))
         if as_json:
-            _print_json({"accuracy": mean, "interval": half, "episodes": rows})
+            print_json({"accuracy": mean, "interval": half, "episodes": rows})
             return
         print(f"accuracy {mean:.2%} +- {half:.2%} over {len(rows)} episodes")
         for row in rows:
@@ -184,7 +176,7 @@ def evaluate(
     with make_show() as show:
         results = run_evaluate(folder, data=data, show=show)
     if as_json:
-        _print_json(results)
+        print_json(results)
         return
     for result in results:
         print(f"{result['name']} ({result['episodes']} episodes, seed {result['seed']})")
@@ -207,7 +199,7 @@ def adapt(
     model = run_adapt(RunFolder(run), folder, out)
     expected = model.expected
     if as_json:
-        _print_json(
+        print_json(
             {
                 "model": str(out),
                 "classes": model.classes,
@@ -238,120 +230,10 @@ def predict(
 
     answers = run_predict(load_model(model), files)
     if as_json:
-        _print_json(answers)
+        print_json(answers)
         return
     for answer in answers:
         print(f"{answer['file']}: {answer['class']} ({answer['probabilities'][answer['class']]:.1%})")
-
-
-@predictor_app.command("retrain")
-def predictor_retrain(
-    runs: Annotated[list[Path], typer.Argument(help="Runs; the first one's predictor is taught.")],
-    store: Annotated[list[str] | None, typer.Option(help="The URL of a further store, repeatable.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="A model to try, repeatable; the best is taken.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Fit the predictor anew on the evaluations of several runs, and use it unless it is worse than before."""
-    from metanas.retrain import retrain_predictor
-    from metanas.run import RunFolder
-    from predictors.choice import QUICK
-
-    found = retrain_predictor([RunFolder(run) for run in runs], store or [], model or QUICK)
-    if as_json:
-        _print_json(asdict(found))
-        return
-    report = found.report
-    for sentence in found.refused:
-        print(f"left out: {sentence}")
-    print(
-        f"version {found.version}: {report.rows} measurements of {report.architectures} architectures on "
-        f"{report.tasks} tasks; {report.model}; Kendall tau on held-out {report.held_out_by}:"
-    )
-    for name in ("predictor", "params", "macs", "nearest"):
-        tau = getattr(report, name)
-        print(f"  {name:10} {tau.tau:.2f} ({tau.low:.2f} to {tau.high:.2f})")
-    print(f"top-10% recall {report.quality.recall:.2f}, regret {report.quality.regret:.3f}")
-    print(f"90% intervals cover {report.coverage:.0%}")
-    print(found.why)
-
-
-@predictor_app.command("compare")
-def predictor_compare(
-    run: Run,
-    version: Annotated[int, typer.Argument(help="The version to compare with the one in use.")],
-    as_json: Json = False,
-) -> None:
-    """Compare a version with the one in use, on what is held out from both."""
-    from metanas.run import RunFolder
-    from predictors.versions import Versions, compare
-
-    versions = Versions(run)
-    versions.adopt()
-    if not versions.history:
-        raise MetanasError(f"'{run}' has no predictor in use; write one with `metanas predictor retrain {run}`.")
-    found = compare(versions.read(versions.history[-1]), versions.read(version), RunFolder(run).config.seed)
-    if as_json:
-        _print_json(asdict(found))
-        return
-    print(
-        f"version {version} against {versions.history[-1]}: Kendall's tau {found.difference:+.3f} over "
-        f"{len(found.new)} folds of held-out {found.held_out_by}; that it is worse: p={found.p:.2g}"
-    )
-
-
-@predictor_app.command("promote")
-def predictor_promote(run: Run, version: Annotated[int, typer.Argument()], as_json: Json = False) -> None:
-    """Put a version in use, unless it is worse than the present one."""
-    from metanas.run import RunFolder
-    from predictors.versions import Versions
-
-    comparison = Versions(run).promote(version, RunFolder(run).config.seed)
-    if as_json:
-        _print_json({"in_use": version, "comparison": asdict(comparison) if comparison else None})
-    else:
-        print(f"version {version} is in use")
-
-
-@predictor_app.command("rollback")
-def predictor_rollback(run: Run, as_json: Json = False) -> None:
-    """Put the version that was in use before back."""
-    from predictors.versions import Versions
-
-    version = Versions(run).rollback()
-    if as_json:
-        _print_json({"in_use": version})
-    else:
-        print(f"version {version} is in use")
-
-
-@predictor_app.command("show")
-def predictor_show(
-    run: Run,
-    store: Annotated[list[str] | None, typer.Option(help="A store of new evaluations: have they drifted?")] = None,
-    as_json: Json = False,
-) -> None:
-    """List the versions and their figures; with --store say whether new evaluations call for a retraining."""
-    from metanas.retrain import watch
-    from metanas.run import RunFolder
-    from predictors.versions import Versions
-
-    versions = Versions(run)
-    versions.adopt()
-    cards, in_use = [versions.card(number) for number in versions.numbers], versions.history[-1:]
-    found = watch(RunFolder(run), store) if store else None
-    if as_json:
-        _print_json({"versions": cards, "history": versions.history, "drift": asdict(found) if found else None})
-        return
-    for card in cards:
-        figures = card.get("figures")
-        held = f"tau {figures['tau'][0]:.2f} on held-out {figures['held out']}" if figures else "from the search itself"
-        star = "*" if in_use == [card["version"]] else " "
-        rows = f"{card['rows']} rows, {card['architectures']} architectures, {len(card['tasks'])} tasks"
-        print(f"{star} {card['version']}: {card['model']}, {rows}, {held}")
-    if found:
-        print(f"{found.rows} new: tau {found.tau:.2f}, {found.inside:.0%} within their 90% intervals")
-        for advice in found.advice:
-            print(f"retrain: {advice}")
 
 
 @app.command()
@@ -365,7 +247,7 @@ def report(run: Run, as_json: Json = False) -> None:
     space = make_space(RunFolder(run).config)
     path = write_report(run, space.draw, space.describe, explain(RunFolder(run)))
     if as_json:
-        _print_json({"report": str(path)})
+        print_json({"report": str(path)})
     else:
         print(path)
 
@@ -384,7 +266,7 @@ def pool_check(
 
     findings = check_pool(read_pool(pool, data), shots, queries)
     if as_json:
-        _print_json([asdict(finding) for finding in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
         for finding in findings:
             print(f"{finding.level:7} {finding.task}: {finding.what}" + (f"; {finding.to_do}" if finding.to_do else ""))
@@ -397,7 +279,7 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
     """Say what this machine offers and what stands in the way."""
     checks = check_machine(data)
     if as_json:
-        _print_json([asdict(check) for check in checks])
+        print_json([asdict(check) for check in checks])
         return
     for check in checks:
         print(f"{'ok' if check.ok else 'NOT OK':6} {check.name}: {check.detail}")
@@ -407,11 +289,12 @@ def doctor(data: Data = None, as_json: Json = False) -> None:
 
 def _print_found(out: Path, result: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        _print_json({"run": str(out), **result})
+        print_json({"run": str(out), **result})
         return
     print(f"{out}: {result['description']}")
     print(f"validation {result['validation']:.4g}, test {result['test']:.4g}")
 
 
-def _print_json(content: Any) -> None:
-    print(json.dumps(content))
+def _over(named: dict[str, Any], settings: list[str] | None) -> list[str]:
+    """What options of their own and --set say of a configuration, the latter last."""
+    return [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None] + (settings or [])
