@@ -84,9 +84,15 @@ def pooled(x: Tensor, pool: Pool) -> Tensor:
 
 def positions_left(x: Tensor, pool: Pool | None) -> int:
     """How many positions of x (N, C, H, W) there are to a channel and sample after pooling."""
-    cut = int(pool == "ceil")
+    height, width = size_left(x, pool)
+    return height * width
+
+
+def size_left(x: Tensor, pool: Pool | None) -> tuple[int, int]:
+    """Height and width of x (N, C, H, W) after pooling."""
     height, width = x.shape[2:]
-    return height * width if pool is None else (height + cut) // 2 * ((width + cut) // 2)
+    cut = int(pool == "ceil")
+    return (height, width) if pool is None else ((height + cut) // 2, (width + cut) // 2)
 
 
 def moments(x: Tensor) -> Tensor:
@@ -164,8 +170,8 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, form: Form
     ) -> tuple[Tensor, Tensor | None]:
         n, c, h, w = x.shape
-        pools, cut = form.pool is not None, int(form.pool == "ceil")
-        oh, ow = ((h + cut) // 2, (w + cut) // 2) if pools else (h, w)
+        pools = form.pool is not None
+        oh, ow = size_left(x, form.pool)
         reference = 0 if support is not None else form.reference
         shape = _Shape(n, h, w, c, oh, ow, form.groups, reference, pools, form.relu, form.share, EPS)
         real = torch.promote_types(x.dtype, torch.float32)

@@ -48,7 +48,7 @@ typedef struct {
     double share, eps;         /* of the support set's moments in the mixture */
 } Shape;
 
-/* One sample: the largest of each window, its place in the window (0 to 3), and the sums of what is left. */
+/* One sample: the largest of each window, and its place in the window (0 to 3). */
 static void pool(const Shape *s, const stored *restrict x, stored *restrict p, uint8_t *restrict place) {
     long c = s->c;
     for (long i = 0; i < s->oh; i++)
@@ -83,15 +83,16 @@ static void sums(const Shape *s, const stored *restrict p, real *restrict sum, r
         }
 }
 
-/* From sums over positions to the mixture of moments: of the sample's own groups, and with `share` those of `support`. */
-static void mix(const Shape *s, const real *support, real *own) {
+/* Of sums over positions (c) the means over groups of channels and positions, weighed by what `support` leaves, whose part
+ * is added where it is not null. What this does to moments it does, without `support`, to the gradient by them. */
+static void mix(const Shape *s, const real *sums, const real *support, real *out) {
     long width = s->c / s->groups;
     double positions = (double)(s->oh * s->ow) * width;
     for (long g = 0; g < s->groups; g++) {
         double total = 0;
-        for (long k = g * width; k < (g + 1) * width; k++) total += own[k];
+        for (long k = g * width; k < (g + 1) * width; k++) total += sums[k];
         for (long k = g * width; k < (g + 1) * width; k++)
-            own[k] = (real)((1 - s->share) * total / positions + (s->share > 0 ? s->share * support[k] : 0));
+            out[k] = (real)((1 - s->share) * total / positions + (support ? s->share * support[k] : 0));
     }
 }
 
@@ -126,8 +127,8 @@ EXPORT void forward(const Shape *s, const stored *x, const real *weight, const r
             }
         }
         for (long m = two_passes ? 0 : n; m <= n; m++) {
-            mix(s, support, first + m * c);
-            mix(s, support + c, second + m * c);
+            mix(s, first + m * c, s->share > 0 ? support : 0, first + m * c);
+            mix(s, second + m * c, s->share > 0 ? support + c : 0, second + m * c);
             for (long k = 0; k < c; k++) {
                 real mean = first[m * c + k], variance = second[m * c + k] - mean * mean;
                 scale[m * c + k] = weight[k] / (real)sqrt((variance > 0 ? variance : 0) + s->eps);
@@ -194,17 +195,6 @@ static void scatter(const Shape *s, const stored *grad, const stored *y, const s
         }
 }
 
-/* From the gradient by the mixture (n's row) to that by the sums over positions, of the sample's own groups. */
-static void unmix(const Shape *s, const real *by_mixture, real *by_own) {
-    long width = s->c / s->groups;
-    double positions = (double)(s->oh * s->ow) * width;
-    for (long g = 0; g < s->groups; g++) {
-        double total = 0;
-        for (long k = g * width; k < (g + 1) * width; k++) total += by_mixture[k];
-        for (long k = g * width; k < (g + 1) * width; k++) by_own[k] = (real)((1 - s->share) * total / positions);
-    }
-}
-
 /* `p` is x where nothing was pooled. Adds to the gradients of weight and bias (c). */
 EXPORT void backward(const Shape *s, const stored *grad, const stored *y, const stored *p, const stored *extra,
                      const uint8_t *place, const real *weight, const real *moments, const real *scale,
@@ -235,8 +225,8 @@ EXPORT void backward(const Shape *s, const stored *grad, const stored *y, const 
             }
         if (two_passes && n + 1 < s->n) continue;
         for (long m = two_passes ? 0 : n; m <= n; m++) {
-            unmix(s, by_first + m * c, by_sum);
-            unmix(s, by_second + m * c, by_square);
+            mix(s, by_first + m * c, 0, by_sum);
+            mix(s, by_second + m * c, 0, by_square);
             if (two_passes && m < s->reference) {
                 double part = s->share / ((double)(s->oh * s->ow) * s->reference);
                 for (long k = 0; k < c; k++) {
