@@ -14,6 +14,7 @@ from metanas.assembly import space_for
 from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config
 from metanas.cost import cost
 from metanas.errors import MetanasError
+from metanas.files import whole as whole_file
 from metanas.run import Folder
 from metanas.samples import Classification, split_task
 from metanas.spaces.scaling import Scalable
@@ -134,9 +135,8 @@ def train_found(
     store.add(folder.path.name, [evaluation])
     if evaluation.error is not None:
         raise MetanasError(f"the final training failed ({evaluation.error.strip().splitlines()[-1]}); change 'final'.")
-    partial = folder.path / f"{WEIGHTS}.partial"
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, partial)
-    partial.replace(folder.path / WEIGHTS)
+    with whole_file(folder.path / WEIGHTS) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, partial)
     folder.write_json(
         RESULT,
         {
