@@ -15,9 +15,9 @@ from PIL import Image
 from benchmarks.digits import configuration
 from benchmarks.rounds import arguments, finish, in_turn, table
 from metanas.assembly import make_pool
-from metanas.model import adapt
+from metanas.commands.model import adapt
+from metanas.commands.training import train
 from metanas.run import RunFolder
-from metanas.training import train
 
 SHOTS = 5
 SEARCH = {"population": 4, "offspring": 4, "proposals": 6, "episodes": 2, "finalists": 2, "final_episodes": 2}

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from metanas.config import RunConfig, parse_config
+from metanas.config import RunConfig
+from metanas.parsing import parse
 
 
 def configuration(queries: int = 15, shots: int = 1, **changes: Any) -> RunConfig:
@@ -23,4 +24,4 @@ def configuration(queries: int = 15, shots: int = 1, **changes: Any) -> RunConfi
         "precision": "bfloat16",
         "workers": 2,
     }
-    return parse_config(content | changes, "the benchmark")
+    return parse(RunConfig, content | changes, "the benchmark")

@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.rounds import table
 from metanas.api import Architecture
-from metanas.cost import cost
-from metanas.latency import Foretold, LatencyTable, foretell
+from metanas.measuring.cost import cost
+from metanas.measuring.latency import Foretold, LatencyTable, foretell
 from metanas.spaces.mobile import Mobile
 from predictors.ranking import kendall
 

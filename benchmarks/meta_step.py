@@ -21,13 +21,13 @@ from benchmarks.digits import configuration
 from benchmarks.rounds import Ratio, arguments, finish, in_turn, ratio, table
 from metanas.assembly import CONV4, SUPERNET, WorkerRecipe, make_executor, make_learner, make_pool, make_samplers
 from metanas.config import RunConfig
-from metanas.cost import cost
-from metanas.executor import Executor
-from metanas.learner import Precision
-from metanas.meta import Method
-from metanas.problems import EpisodeData
+from metanas.learning.executor import Executor
+from metanas.learning.learner import Precision
+from metanas.learning.meta import Method
+from metanas.learning.problems import EpisodeData
+from metanas.learning.trainer import MetaTrainer
+from metanas.measuring.cost import cost
 from metanas.spaces.space import Features
-from metanas.trainer import MetaTrainer
 
 TASKS, WAYS, SHOTS, QUERIES, INNER, STEPS = 4, 5, 1, 15, 5, 5  # STEPS: outer steps timed at once
 RATE, INNER_RATE = 1e-3, 0.05

@@ -21,8 +21,8 @@ from scipy.stats import bootstrap
 from benchmarks.rounds import table as print_table
 from benchmarks.strategies import CONTENDERS, Contender, run, search
 from metanas.api import Architecture
-from metanas.catalogue import GUIDES
 from metanas.errors import MetanasError
+from metanas.search.catalogue import GUIDES
 from metanas.seeding import stream
 from metanas.spaces.genes import enumerated
 from metanas.statistics import mean_interval

@@ -22,8 +22,8 @@ from benchmarks.rounds import table
 from metanas.api import Cost
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.config import load_config
-from metanas.trainer import MetaTrainer
-from metanas.worker import EvaluationJob, Sampler
+from metanas.learning.trainer import MetaTrainer
+from metanas.learning.worker import EvaluationJob, Sampler
 
 GOAL, EPISODES = 0.97, 200
 CONFIG = Path(__file__).parents[1] / "configs" / "omniglot.yaml"

@@ -14,9 +14,9 @@ from benchmarks.digits import configuration
 from benchmarks.rounds import arguments, finish, in_turn, ratio, table
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_space
 from metanas.config import RunConfig
-from metanas.executor import Executor
-from metanas.trainer import MetaTrainer
-from metanas.worker import Worker
+from metanas.learning.executor import Executor
+from metanas.learning.trainer import MetaTrainer
+from metanas.learning.worker import Worker
 
 TASKS = (1, 4, 16, 64)
 RATE = 1e-3

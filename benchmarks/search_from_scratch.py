@@ -19,17 +19,17 @@ import numpy as np
 from benchmarks.rounds import table
 from benchmarks.signs import SIZE, SPACE, alone, budget, signs, single_thread
 from metanas.api import Architecture, Candidate
-from metanas.catalogue import make_strategy
-from metanas.controller import Reinforce
-from metanas.cost import cost
-from metanas.darts import Darts, DartsSettings
-from metanas.oneshot import WARM_UP, OneShot
-from metanas.relaxation import skip_connections
-from metanas.samples import Classification, Samples, draw_batch
+from metanas.learning.samples import Classification, Samples, draw_batch
+from metanas.learning.supernet import SuperNet
+from metanas.measuring.cost import cost
+from metanas.measuring.oneshot import WARM_UP, OneShot
+from metanas.measuring.standalone import accuracy
+from metanas.search.catalogue import make_strategy
+from metanas.search.controller import Reinforce
+from metanas.search.darts import Darts, DartsSettings
+from metanas.search.relaxation import skip_connections
 from metanas.seeding import stream, torch_stream
-from metanas.standalone import accuracy
 from metanas.statistics import mean_interval
-from metanas.supernet import SuperNet
 
 PROXY_EPOCHS = 2
 DARTS = DartsSettings(batch=32, architecture_rate=3e-3, window=3)

@@ -14,9 +14,9 @@ import torch
 
 from metanas.api import Architecture
 from metanas.errors import MetanasError
-from metanas.samples import Classification, split_task
+from metanas.learning.samples import Classification, split_task
+from metanas.measuring.standalone import Classifier, Training, make_classifier, train_alone
 from metanas.spaces.cells import Cells
-from metanas.standalone import Classifier, Training, make_classifier, train_alone
 from tasks.sources import Where, load_source
 from tasks.task import ImageForm
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.rounds import table as print_table
 from metanas.api import Architecture
-from metanas.catalogue import make_strategy
+from metanas.search.catalogue import make_strategy
 from metanas.seeding import stream
 from metanas.spaces.genes import Genes
 from metanas.statistics import mean_interval

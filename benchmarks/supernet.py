@@ -18,14 +18,14 @@ from torch.nn import functional as F
 
 from benchmarks.rounds import Ratio, arguments, finish, in_turn, ratio, table
 from metanas.api import Architecture
-from metanas.executor import InProcess
-from metanas.inner import apply_head, prototype_head
-from metanas.learner import Inner, Learner
+from metanas.learning.executor import InProcess
+from metanas.learning.inner import apply_head, prototype_head
+from metanas.learning.learner import Inner, Learner
+from metanas.learning.supernet import SuperNet
+from metanas.learning.trainer import MetaTrainer
+from metanas.learning.worker import Worker
 from metanas.spaces.cells import Cells
 from metanas.spaces.ops import DARTS, OPERATIONS
-from metanas.supernet import SuperNet
-from metanas.trainer import MetaTrainer
-from metanas.worker import Worker
 
 WAYS, SHOTS, QUERIES, STEPS, SAMPLES = 5, 1, 15, 3, 3
 RATE = 1e-3

@@ -16,10 +16,10 @@ import numpy as np
 from benchmarks.rounds import table
 from benchmarks.signs import SIZE, SPACE, alone, budget, signs, single_thread
 from metanas.api import Architecture
-from metanas.cost import cost
-from metanas.oneshot import OneShot, draw_paths, recalibrate
+from metanas.measuring.cost import cost
+from metanas.measuring.oneshot import OneShot, draw_paths, recalibrate
+from metanas.measuring.standalone import accuracy
 from metanas.seeding import stream
-from metanas.standalone import accuracy
 from predictors.ranking import correlation
 
 

@@ -11,18 +11,18 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "MetanasError": "metanas.errors",
     "RunFolder": "metanas.run",
-    "adapt": "metanas.model",
-    "check_machine": "metanas.doctor",
+    "adapt": "metanas.commands.model",
+    "check_machine": "metanas.commands.doctor",
     "check_pool": "tasks.check",
-    "enlarge": "metanas.enlarging",
-    "evaluate": "metanas.evaluation",
+    "enlarge": "metanas.commands.enlarging",
+    "evaluate": "metanas.commands.evaluation",
     "load_config": "metanas.config",
-    "load_model": "metanas.model",
-    "plan": "metanas.planning",
-    "predict": "metanas.model",
-    "retrain_predictor": "metanas.retrain",
-    "train": "metanas.training",
-    "write_report": "metanas.report",
+    "load_model": "metanas.commands.model",
+    "plan": "metanas.commands.planning",
+    "predict": "metanas.commands.model",
+    "retrain_predictor": "metanas.commands.retrain",
+    "train": "metanas.commands.training",
+    "write_report": "metanas.commands.report",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -9,16 +9,16 @@ import torch
 from metanas.api import Architecture
 from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, read_yaml
 from metanas.errors import MetanasError
-from metanas.executor import Executor, InProcess, RayActors
-from metanas.learner import Learner
+from metanas.learning.executor import Executor, InProcess, RayActors
+from metanas.learning.learner import Learner
+from metanas.learning.supernet import SuperNet
+from metanas.learning.worker import Sampler, Worker
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.space import Family, Space
 from metanas.spaces.stages import Stages
-from metanas.supernet import SuperNet
-from metanas.worker import Sampler, Worker
 from tasks.episode_folders import folder_episodes
 from tasks.episodes import Episode, EpisodeSampler
 from tasks.pool import Pool, load_pool

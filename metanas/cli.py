@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from metanas.doctor import check_machine, shadows
+from metanas.commands.doctor import check_machine, shadows
+from metanas.commands.options import Data, Json, Run, print_json
+from metanas.commands.predictor import app as predictor_commands
+from metanas.commands.progress import make_show
 from metanas.errors import MetanasError
-from metanas.options import Data, Json, Run, print_json
-from metanas.predictor_commands import app as predictor_commands
-from metanas.progress import make_show
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,8 +61,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Meta-train a SuperNet on a pool of tasks and search it."""
+    from metanas.commands.training import train as run_train
     from metanas.config import load_config
-    from metanas.training import train as run_train
 
     named = {"budget.minutes": minutes, "seed": seed, "hold_out": hold_out, "workers": workers}
     loaded = load_config(config, _over(named, settings))
@@ -92,8 +92,8 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search an architecture for one task, or the best of a benchmark's table, and train what was found."""
+    from metanas.commands.searching import search as run_search
     from metanas.config import SearchConfig, read_config
-    from metanas.searching import search as run_search
 
     named = {"budget.minutes": minutes, "seed": seed, "workers": workers}
     loaded = read_config(config, SearchConfig, _over(named, settings))
@@ -113,8 +113,8 @@ def enlarge(
     as_json: Json = False,
 ) -> None:
     """Train what a run found in a larger network, deeper and wider, on another task (NASNet's transfer)."""
+    from metanas.commands.enlarging import enlarge_run
     from metanas.config import EnlargeConfig, read_config
-    from metanas.enlarging import enlarge_run
 
     folder = enlarge_run(run, read_config(config, EnlargeConfig, settings or []), out, data, download)
     _print_found(out, folder.read_json("result.json"), as_json)
@@ -131,8 +131,8 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what `train` will take in time, memory and disk, after half a minute of its work."""
+    from metanas.commands.planning import plan as make_plan
     from metanas.config import load_config
-    from metanas.planning import plan as make_plan
 
     named = {"hold_out": hold_out, "workers": workers}
     found = make_plan(load_config(config, _over(named, settings)), data, minutes)
@@ -157,8 +157,8 @@ def evaluate(
     """Score a run and every baseline on the same test episodes, or the run on given episodes."""
     import numpy as np
 
-    from metanas.evaluation import compare, evaluate_folders
-    from metanas.evaluation import evaluate as run_evaluate
+    from metanas.commands.evaluation import compare, evaluate_folders
+    from metanas.commands.evaluation import evaluate as run_evaluate
     from metanas.run import RunFolder
     from metanas.statistics import mean_interval
 
@@ -193,7 +193,7 @@ def adapt(
 ) -> None:
     """Choose and adapt a network for a new task."""
     from metanas.assembly import make_space
-    from metanas.model import adapt as run_adapt
+    from metanas.commands.model import adapt as run_adapt
     from metanas.run import RunFolder
 
     model = run_adapt(RunFolder(run), folder, out)
@@ -225,8 +225,8 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Say the class of each file, with probabilities."""
-    from metanas.model import load_model
-    from metanas.model import predict as run_predict
+    from metanas.commands.model import load_model
+    from metanas.commands.model import predict as run_predict
 
     answers = run_predict(load_model(model), files)
     if as_json:
@@ -240,8 +240,8 @@ def predict(
 def report(run: Run, as_json: Json = False) -> None:
     """Write one HTML file on a run."""
     from metanas.assembly import make_space
-    from metanas.explanation import explain
-    from metanas.report import write_report
+    from metanas.commands.explanation import explain
+    from metanas.commands.report import write_report
     from metanas.run import RunFolder
 
     space = make_space(RunFolder(run).config)

@@ -1,19 +1,20 @@
 """The configurations of runs: one YAML file each, unknown keys refused, `--set a.b=c` on top."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from metanas.errors import MetanasError
-from metanas.learner import Inner, Precision
-from metanas.measures import ALONE, Proxy
-from metanas.objective import LatencyReward
-from metanas.schedule import Budget, SearchSettings
-from metanas.standalone import Training
-from metanas.transfer import Adaptation
+from metanas.learning.learner import Inner, Precision
+from metanas.learning.transfer import Adaptation
+from metanas.measuring.measures import Estimator
+from metanas.measuring.standalone import Training
+from metanas.parsing import parse
+from metanas.search.objective import LatencyReward
+from metanas.search.schedule import Budget, SearchBudget, SearchSettings
 from tasks.episodes import EpisodeSpec
 from tasks.pool import Source
 from tasks.task import ImageForm
@@ -84,32 +85,6 @@ class TaskConfig(_Section):
     final: Training = Training()
 
 
-class EvaluatorConfig(_Section):
-    """What an architecture is measured by: "alone", "shared" or a zero-cost score, or "table" where one is searched.
-
-    `proxy`, `training` and `warm_start` (the folder of a run whose SuperNet's weights training begins with) belong to
-    "alone", `batch`, the images of a score, to the scores.
-    """
-
-    name: str = ALONE
-    proxy: Proxy = Proxy()
-    training: Training = Training()
-    warm_start: str | None = None
-    batch: PositiveInt = 64
-
-
-class SearchBudget(_Section):
-    """How much a search may do: whatever ends first.
-
-    `evaluations` of architectures, one at a share of a full measurement as that share; `steps` of shared weights (ENAS
-    and the evaluator "shared") or of DARTS; `minutes` of the search, without the final training.
-    """
-
-    evaluations: PositiveInt = 100
-    steps: PositiveInt = 1000
-    minutes: PositiveFloat | None = None
-
-
 class SearchConfig(TaskConfig):
     """A search for one architecture, on a task or on the `table` of a benchmark.
 
@@ -122,7 +97,7 @@ class SearchConfig(TaskConfig):
     population: PositiveInt = 20
     batch: PositiveInt = 4
     limits: dict[str, float] = {}
-    evaluator: EvaluatorConfig | None = None  # by the strategy: alone, or shared for ENAS
+    evaluator: Estimator | None = None  # by the strategy: alone, or shared for ENAS
     budget: SearchBudget = SearchBudget()
     workers: int = Field(default=0, ge=0)  # Ray actors; 0 measures in this process
 
@@ -166,21 +141,6 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
-
-
-def parse_config(content: Mapping[str, Any], source: str) -> RunConfig:
-    """Validates a mapping as a meta-training run's."""
-    return parse(RunConfig, content, source)
-
-
-def parse(kind: type[C], content: Mapping[str, Any], source: str) -> C:
-    """Validates a mapping; the first mistake becomes one sentence with the key's name."""
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise MetanasError(f"{source}: key '{key}': {first['msg']}; got {first['input']!r}.") from error
 
 
 def as_yaml(config: _Section) -> str:

@@ -12,15 +12,15 @@ from safetensors.torch import load_file, save_file
 from metanas.api import Architecture
 from metanas.assembly import space_for
 from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config
-from metanas.cost import cost
 from metanas.errors import MetanasError
 from metanas.files import whole as whole_file
+from metanas.learning.samples import Classification, split_task
+from metanas.learning.worker import evaluated
+from metanas.measuring.cost import cost
+from metanas.measuring.standalone import Classifier, accuracy, make_classifier, train_alone
 from metanas.run import Folder
-from metanas.samples import Classification, split_task
 from metanas.spaces.scaling import Scalable
-from metanas.standalone import Classifier, accuracy, make_classifier, train_alone
 from metanas.store import Store
-from metanas.worker import evaluated
 from tasks.sources import Where, load_source
 from tasks.task import ImageForm, Task
 

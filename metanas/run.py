@@ -15,8 +15,8 @@ from metanas.api import Architecture, Candidate, Evaluation
 from metanas.config import RunConfig, TaskConfig, as_yaml, load_config
 from metanas.errors import MetanasError
 from metanas.files import save_arrays, write_text
-from metanas.schedule import Progress
-from metanas.state import State
+from metanas.learning.state import State
+from metanas.search.schedule import Progress
 from metanas.store import Store
 
 LIBRARIES = ("metanas", "torch", "torchvision", "numpy", "scikit-learn", "ray")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metanas.samples import Classification, Samples
+from metanas.learning.samples import Classification, Samples
 
 Weights = dict[str, Tensor]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import metanas.files
-import metanas.search
+import metanas.search.loop
 from metanas.api import Evaluation
-from metanas.config import RunConfig, parse_config
+from metanas.commands.training import train
+from metanas.config import RunConfig
+from metanas.parsing import parse
 from metanas.run import RunFolder, RunListener
-from metanas.training import train
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -44,7 +45,7 @@ GENERATIONS = 5  # the first population, one for each of `generation_steps`, and
 
 
 def tiny_config(**changes: Any) -> RunConfig:
-    return parse_config(TINY | changes, "tiny")
+    return parse(RunConfig, TINY | changes, "tiny")
 
 
 def rows(folder: Path) -> list[Evaluation]:
@@ -79,7 +80,7 @@ def counted(action: Callable[[], Any], at: int) -> Callable[..., None]:
 
 def look_often() -> None:
     """A checkpoint every other step, in place of every few hundred."""
-    metanas.search.CHUNK, metanas.search.CHECKPOINT = 1, 2
+    metanas.search.loop.CHUNK, metanas.search.loop.CHECKPOINT = 1, 2
 
 
 def train_and_be_killed(where: str, at: int, out: Path) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from metanas.config import SearchConfig, parse
+from metanas.commands.searching import search
+from metanas.config import SearchConfig
 from metanas.found import SearchFolder
-from metanas.searching import search
+from metanas.parsing import parse
 from tests.reference import SPOTS
 from tests.runs import counted
 

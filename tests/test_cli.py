@@ -22,7 +22,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from metanas.cli import main
-from metanas.model import load_model, predict
+from metanas.commands.model import load_model, predict
 from metanas.run import RunFolder
 from metanas.store import Store
 from predictors.saved import read_predictor
@@ -92,10 +92,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
 
 INTERRUPTIBLE = """
 import signal
-import metanas.search
+import metanas.search.loop
 from metanas.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background it is ignored
-metanas.search.CHUNK, metanas.search.CHECKPOINT = 1, 2
+metanas.search.loop.CHUNK, metanas.search.loop.CHECKPOINT = 1, 2
 main()
 """
 
@@ -236,7 +236,7 @@ class TestLife:
         assert any("add" in finding["to_do"] for finding in json.loads(out))
 
     def test_doctor(self, metanas: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("metanas.doctor._LIBRARIES", (("small", "print('loaded')", "reinstall"),))
+        monkeypatch.setattr("metanas.commands.doctor._LIBRARIES", (("small", "print('loaded')", "reinstall"),))
         code, out, _ = metanas("doctor", "--json")
         assert code == 0
         assert {"python", "small"} <= {check["name"] for check in json.loads(out)}
@@ -245,8 +245,8 @@ class TestLife:
 class TestModel:
     def test_file_by_file_equals_the_support_in_the_batch(self, trained: Path, digits: tuple[Path, list[Path]]) -> None:
         """Recorded statistics give what the statistics of the support set themselves give."""
-        from metanas.inner import apply_head
-        from metanas.model import _read_support, adapt
+        from metanas.commands.model import _read_support, adapt
+        from metanas.learning.inner import apply_head
 
         folder, files = digits
         run = RunFolder(trained)
@@ -262,7 +262,7 @@ class TestModel:
         torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-4)
 
     def test_the_number_of_threads_changes_nothing(self, trained: Path, digits: tuple[Path, list[Path]]) -> None:
-        from metanas.model import adapt
+        from metanas.commands.model import adapt
 
         folder, _ = digits
         models, before = [], torch.get_num_threads()

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from metanas.config import EnlargeConfig, SearchConfig, as_yaml, load_config, parse_config, read_config
+from metanas.config import EnlargeConfig, RunConfig, SearchConfig, as_yaml, load_config, read_config
 from metanas.errors import MetanasError
+from metanas.parsing import parse
 from tests.runs import TINY, tiny_config
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +55,7 @@ def test_the_whole_configuration_reads_back_the_same(tmp_path: Path) -> None:
 )
 def test_an_unknown_key_is_named(change: dict[str, Any], key: str) -> None:
     with pytest.raises(MetanasError) as caught:
-        parse_config(TINY | change, "run.yaml")
+        parse(RunConfig, TINY | change, "run.yaml")
     message = str(caught.value)
     assert f"run.yaml: key '{key}'" in message
     assert "\n" not in message
@@ -74,18 +75,18 @@ def test_an_unknown_key_is_named(change: dict[str, Any], key: str) -> None:
 )
 def test_a_wrong_value_is_named(change: dict[str, Any], key: str, value: str) -> None:
     with pytest.raises(MetanasError, match=rf"run\.yaml: key '{key}.*{value}"):
-        parse_config(TINY | change, "run.yaml")
+        parse(RunConfig, TINY | change, "run.yaml")
 
 
 def test_a_missing_key_is_named() -> None:
     content = {key: value for key, value in TINY.items() if key != "train"}
     with pytest.raises(MetanasError, match=r"run\.yaml: key 'train'"):
-        parse_config(content, "run.yaml")
+        parse(RunConfig, content, "run.yaml")
 
 
 def test_an_impossible_episode_keeps_its_own_sentence() -> None:
     with pytest.raises(MetanasError, match="ways: 1 is not possible"):
-        parse_config(TINY | {"train": {"ways": 1}}, "run.yaml")
+        parse(RunConfig, TINY | {"train": {"ways": 1}}, "run.yaml")
 
 
 class TestSet:

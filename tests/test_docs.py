@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from metanas.config import SearchConfig, parse
-from metanas.measures import parse_estimator
+from metanas.config import SearchConfig
+from metanas.measuring.measures import Estimator
+from metanas.parsing import parse
 from tests.runs import tiny_config
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -55,4 +56,4 @@ def test_the_configurations_are_configurations() -> None:
         for section in whole:
             assert parse(SearchConfig, yaml.safe_load(section), "search.md").strategy["name"] != "evolution"
     (estimator,) = blocks("estimation.md", "yaml")
-    assert parse_estimator(yaml.safe_load(estimator)).training.patience == 2
+    assert parse(Estimator, yaml.safe_load(estimator), "estimation.md").training.patience == 2

@@ -7,9 +7,9 @@ import numpy as np
 
 from metanas.api import Architecture, Candidate
 from metanas.errors import MetanasError
-from metanas.pareto import crowding_distance, non_dominated_sort, select
 from metanas.spaces.genes import Genotypes
 from metanas.strategies.archive import Archive, Limits, check_costs, cost_of, ranked
+from metanas.strategies.pareto import crowding_distance, non_dominated_sort, select
 
 Crossover = Literal["uniform", "one-point"]
 

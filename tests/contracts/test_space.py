@@ -10,8 +10,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from metanas.cost import cost
 from metanas.errors import MetanasError
+from metanas.measuring.cost import cost
 from metanas.spaces.cells import Cells
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.ops import NASNET

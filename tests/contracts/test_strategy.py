@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from metanas.api import Architecture, Candidate, Cost
-from metanas.catalogue import STRATEGIES, make_strategy
 from metanas.errors import MetanasError
+from metanas.search.catalogue import STRATEGIES, make_strategy
 from metanas.seeding import stream
 from metanas.statistics import paired
 from metanas.strategies.archive import Limits

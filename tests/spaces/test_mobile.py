@@ -9,11 +9,11 @@ from torch import Tensor
 
 from metanas.api import Cost
 from metanas.assembly import make_space
-from metanas.cost import cost
+from metanas.commands.training import train
 from metanas.errors import MetanasError
+from metanas.learning.supernet import SuperNet
+from metanas.measuring.cost import cost
 from metanas.spaces.mobile import GENES, Mobile
-from metanas.supernet import SuperNet
-from metanas.training import train
 from tests.runs import tiny_config
 
 SMALL = Mobile(channels=3, widths=((4, 8), (8, 12)), strides=(1, 2), expansions=(2, 3), stem=8, features=16)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metanas.cost import cost
 from metanas.errors import MetanasError
+from metanas.measuring.cost import cost
 from metanas.spaces.cells import Cells
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.scaling import (

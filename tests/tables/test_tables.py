@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from metanas.api import Candidate
-from metanas.catalogue import make_strategy
 from metanas.errors import MetanasError
+from metanas.search.catalogue import make_strategy
 from metanas.seeding import stream
 from metanas.spaces.genes import enumerated
 from metanas.statistics import paired

@@ -1,0 +1,126 @@
+"""What every result is compared with, on the same episodes: jobs for the workers, and the baselines' meta-training."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from metanas.api import Architecture
+from metanas.learning.problems import accuracy
+from metanas.learning.samples import Samples
+from metanas.learning.trainer import MetaTrainer
+from metanas.learning.transfer import Adaptation, choose, fine_tune
+from metanas.learning.worker import NamedEpisode, Worker
+from metanas.seeding import torch_stream
+from tasks.augment import augmentation
+
+SCRATCH_STEPS = 20
+"""Gradient steps from random weights."""
+CHUNK = 50
+"""Outer steps between two reports of a baseline's training."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a method reached on one episode, and the architecture it used."""
+
+    accuracy: float
+    architecture: Architecture
+
+
+@dataclass(frozen=True)
+class AdaptationJob:
+    """Choose among `architectures` on the support set, adapt the best, and answer the queries."""
+
+    network: str
+    architectures: tuple[Architecture, ...]
+    adaptation: Adaptation
+    split: str
+    episode: int
+
+    def run(self, worker: Worker) -> Score:
+        episode, learner = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
+        seed = worker.samplers[self.split].seed
+        support = _support(episode)
+        architecture = choose(learner, self.architectures, support)
+        weights = fine_tune(
+            learner,
+            architecture,
+            support,
+            self.adaptation,
+            _augment(self.adaptation),
+            torch_stream(seed, "adaptation", self.episode),
+        )
+        logits = learner.logits(architecture, weights, support.inputs, episode.query_inputs)
+        return Score(_accuracy(logits, episode), architecture)
+
+
+@dataclass(frozen=True)
+class ScratchJob:
+    """The architecture with random weights and a linear head, trained on the support set alone."""
+
+    network: str
+    architecture: Architecture
+    adaptation: Adaptation
+    split: str
+    episode: int
+
+    def run(self, worker: Worker) -> Score:
+        episode, trained = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
+        generator = torch_stream(worker.samplers[self.split].seed, "scratch", self.episode)
+        fresh = trained.fresh(generator)
+        support = _support(episode)
+        weights = fine_tune(
+            fresh,
+            self.architecture,
+            support,
+            Adaptation(steps=SCRATCH_STEPS, body_rate=3e-3, head_rate=1e-2, augment=self.adaptation.augment),
+            _augment(self.adaptation),
+            generator,
+        )
+        logits = fresh.logits(self.architecture, weights, support.inputs, episode.query_inputs)
+        return Score(_accuracy(logits, episode), self.architecture)
+
+
+def meta_train_alone(
+    network: str,
+    architecture: Architecture,
+    trainer: MetaTrainer,
+    rates: Sequence[tuple[int, float]],
+    tasks: int,
+    show: Callable[[dict[str, Any]], None],
+) -> None:
+    """Meta-trains one architecture from fresh weights: the run's training episodes, steps and `rates`.
+
+    `rates` lists (steps, learning rate) of the run's phases.
+    """
+    total, done = sum(steps for steps, _ in rates), 0
+    for steps, rate in rates:
+        for start in range(0, steps, CHUNK):
+            count = min(CHUNK, steps - start)
+            scores = trainer.train([[architecture] * tasks] * count, done * tasks, rate)
+            done += count
+            loss, accuracy = scores[-1]
+            show(
+                {
+                    "event": "baseline",
+                    "network": network,
+                    "step": done,
+                    "done": done / total,
+                    "loss": loss,
+                    "accuracy": accuracy,
+                }
+            )
+
+
+def _support(episode: NamedEpisode) -> Samples:
+    return Samples(episode.support_inputs, episode.support_labels, episode.ways)
+
+
+def _accuracy(logits: torch.Tensor, episode: NamedEpisode) -> float:
+    return float(accuracy(logits, episode.query_labels.to(logits.device)))
+
+
+def _augment(adaptation: Adaptation) -> Any:
+    return augmentation(adaptation.augment) if adaptation.augment else None

@@ -1,0 +1,163 @@
+"""`metanas evaluate`: the meta-network and every baseline, on the same test episodes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metanas.api import Architecture
+from metanas.assembly import (
+    CONV4,
+    FOLDERS,
+    RANDOM,
+    SUPERNET,
+    WorkerRecipe,
+    make_executor,
+    make_pool,
+    random_architecture,
+)
+from metanas.commands.baselines import AdaptationJob, Score, ScratchJob, meta_train_alone
+from metanas.commands.candidates import candidates
+from metanas.config import RunConfig
+from metanas.errors import MetanasError
+from metanas.files import save_arrays
+from metanas.learning.executor import Executor
+from metanas.learning.state import weights_of
+from metanas.learning.trainer import MetaTrainer
+from metanas.run import RunFolder
+from metanas.statistics import mean_interval, paired
+from tasks.episode_folders import folder_episodes
+
+Show = Callable[[dict[str, Any]], None]
+
+
+def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda event: None) -> list[dict[str, Any]]:
+    """Scores the run and its baselines on the configuration's test episodes, into evaluation.json.
+
+    Baselines that were not meta-trained yet are trained first, for as many outer steps on the same training episodes
+    as the run made, and kept in the run's folder.
+    """
+    config, chosen = folder.config, folder.chosen
+    if not make_pool(config, data).test:
+        raise MetanasError(f"the pool of '{folder.path}' has no test split; name its tasks under splits.test.")
+    with make_executor(WorkerRecipe(config, data)) as executor:
+        executor.load(SUPERNET, folder.weights())
+        for network in (CONV4, RANDOM):
+            _ready_baseline(folder, config, network, executor, show)
+        results = []
+        for test in config.test:
+            methods = []
+            for name, note, jobs in _methods(folder, config, chosen, test.name, range(test.episodes)):
+                scores = executor.run(jobs)
+                methods.append(_row(name, note, scores))
+                show({"event": "method", "test": test.name, "method": name, **_summary(scores)})
+            results.append(
+                {
+                    "name": test.name,
+                    "split": "test",
+                    "episodes": test.episodes,
+                    "seed": config.seed,
+                    "spec": asdict(test.draw),
+                    "methods": methods,
+                }
+            )
+    folder.write_json("evaluation.json", results)
+    return results
+
+
+def evaluate_folders(folder: RunFolder, episodes: Path) -> list[dict[str, Any]]:
+    """Scores the run on episodes that others made; one row an episode, in the order of their names."""
+    config = folder.config
+    names = [episode.task for episode in folder_episodes(episodes, config.image)]
+    workers = min(config.workers, len(names))
+    recipe = WorkerRecipe(config.model_copy(update={"workers": workers}), episodes=episodes.absolute())
+    with make_executor(recipe) as executor:
+        executor.load(SUPERNET, folder.weights())
+        scores = executor.run(_adaptation_jobs(folder, config, FOLDERS, range(len(names))))
+    return [{"episode": name, "accuracy": score.accuracy} for name, score in zip(names, scores, strict=True)]
+
+
+def compare(result: Mapping[str, Any]) -> list[str]:
+    """One line a method: mean accuracy, 95% interval, and the paired difference to metanas."""
+    ours = np.array(result["methods"][0]["accuracies"])
+    lines = []
+    for method in result["methods"]:
+        theirs = np.array(method["accuracies"])
+        mean, half = mean_interval(theirs)
+        line = f"{method['method']:36} {mean:7.2%} +- {half:.2%}"
+        if method is not result["methods"][0]:
+            gap = paired(ours, theirs)
+            line += f"   metanas is better by {gap.difference:.2%} ({gap.low:.2%} to {gap.high:.2%}, p={gap.p:.2g})"
+        lines.append(line)
+    return lines
+
+
+def _adaptation_jobs(folder: RunFolder, config: RunConfig, split: str, episodes: range) -> list[AdaptationJob]:
+    asked = candidates(folder, config)
+    return [AdaptationJob(SUPERNET, asked, config.adaptation, split, index) for index in episodes]
+
+
+def _methods(
+    folder: RunFolder, config: RunConfig, chosen: Architecture, split: str, episodes: range
+) -> list[tuple[str, str, Sequence[Any]]]:
+    adaptation = config.adaptation
+    frozen = replace(adaptation, steps=0)
+    drawn = random_architecture(config)
+
+    def adapted(network: str, architecture: Architecture, how: Any = adaptation) -> list[AdaptationJob]:
+        return [AdaptationJob(network, (architecture,), how, split, index) for index in episodes]
+
+    return [
+        (
+            "metanas",
+            "architecture chosen on each support set, then adapted",
+            _adaptation_jobs(folder, config, split, episodes),
+        ),
+        (
+            "random architecture",
+            "meta-trained alone for as many outer steps, adapted the same way",
+            adapted(RANDOM, drawn),
+        ),
+        ("conv-4", "meta-trained alone for as many outer steps, adapted the same way", adapted(CONV4, ())),
+        (
+            "frozen features, nearest prototype",
+            "the run's architecture without gradient steps",
+            adapted(SUPERNET, chosen, frozen),
+        ),
+        (
+            "from scratch",
+            "the run's architecture from random weights, on the support set alone",
+            [ScratchJob(SUPERNET, chosen, adaptation, split, index) for index in episodes],
+        ),
+    ]
+
+
+def _ready_baseline(folder: RunFolder, config: RunConfig, network: str, executor: Executor, show: Show) -> None:
+    """Loads a baseline's weights, after meta-training it when the run's folder has none yet."""
+    name = f"baselines/{network.replace(' ', '-')}.safetensors"
+    if (folder.path / name).is_file():
+        executor.load(network, folder.weights(name))
+        return
+    steps = folder.read_json("steps.json")
+    architecture = () if network == CONV4 else random_architecture(config)
+    trainer = MetaTrainer(network, executor)
+    meta_train_alone(network, architecture, trainer, steps["rates"], config.search.tasks_per_step, show)
+    (folder.path / "baselines").mkdir(exist_ok=True)
+    save_arrays(folder.path / name, weights_of(executor.state(network)))
+
+
+def _row(method: str, note: str, scores: Sequence[Score]) -> dict[str, Any]:
+    used = {score.architecture for score in scores}
+    return {
+        "method": method,
+        "note": note,
+        "accuracies": [score.accuracy for score in scores],
+        "architecture": list(used.pop()) if len(used) == 1 else None,
+    }
+
+
+def _summary(scores: Sequence[Score]) -> dict[str, float]:
+    mean, half = mean_interval(np.array([score.accuracy for score in scores]))
+    return {"accuracy": mean, "interval": half}

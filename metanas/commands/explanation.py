@@ -1,0 +1,46 @@
+"""Which choices raise or lower what the predictor expects of the architecture that a run chose."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from metanas.api import Architecture
+from metanas.assembly import make_space
+from metanas.commands.figures import GeneEffect
+from metanas.measuring.features import ArchitectureFeatures
+from metanas.run import RunFolder
+from metanas.spaces.space import Space
+from predictors.explain import gene_effects, swaps
+from predictors.saved import load_predictor
+
+
+def explain(run: RunFolder) -> list[GeneEffect]:
+    """For every gene of the chosen architecture that has another value, what its own adds; the largest first.
+
+    Empty where the run has no predictor or no choice yet. An effect is exact: all one-gene swaps are asked about.
+    """
+    path = run.path / "predictor.safetensors"
+    if not path.is_file() or not (run.path / "population.json").is_file():
+        return []
+    config, chosen = run.config, run.chosen
+    space = make_space(config)
+    features = ArchitectureFeatures(space, config.image.size)
+    predictor = load_predictor(path, space.name, features([chosen]).shape[1])
+
+    def predict(architectures: Sequence[Architecture]) -> np.ndarray:
+        return predictor.predict(features(architectures))[0]
+
+    found = swaps(predict, chosen, space.counts)
+    effects = gene_effects(found, len(chosen))
+    swapped: dict[int, Architecture] = {}  # for every gene that has another value, the first of them
+    for swap in found:
+        swapped.setdefault(swap.gene, swap.architecture)
+    named = [GeneEffect(_name(space, chosen, other, gene), float(effects[gene])) for gene, other in swapped.items()]
+    return sorted(named, key=lambda effect: -abs(effect.effect))
+
+
+def _name(space: Space, architecture: Architecture, swapped: Architecture, gene: int) -> str:
+    """The gene by number, and the words of the description that another value would change."""
+    words, others = space.describe(architecture).split(), space.describe(swapped).split()
+    own = [word.strip(",;") for word, other in zip(words, others, strict=False) if word != other]
+    return f"gene {gene}: {own[0]}" if own and len(words) == len(others) else f"gene {gene}"

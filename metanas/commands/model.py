@@ -1,0 +1,214 @@
+"""An adapted network: made for a new task's folder, saved, loaded, and asked about files."""
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from metanas.api import Architecture
+from metanas.assembly import make_learner, make_space
+from metanas.commands.candidates import candidates
+from metanas.config import RunConfig
+from metanas.errors import MetanasError
+from metanas.files import write_text
+from metanas.learning.inner import HEAD, Weights, apply_head
+from metanas.learning.learner import Learner
+from metanas.learning.samples import Samples, samples_of
+from metanas.learning.state import fill
+from metanas.learning.supernet import SuperNet
+from metanas.learning.transfer import choose, fine_tune, folds
+from metanas.parsing import parse
+from metanas.run import RunFolder
+from metanas.seeding import stream, torch_stream
+from metanas.spaces.norm import record_statistics
+from metanas.spaces.space import Features
+from metanas.statistics import wilson
+from tasks.augment import augmentation
+from tasks.cache import open_image, to_form
+from tasks.episodes import as_tensor
+from tasks.sources import Where
+from tasks.sources.folder import load as load_folder
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Cross-validated accuracy with its 95% Wilson interval; all None where nothing could be held out."""
+
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network for one task: plain features with recorded support statistics, and a linear head."""
+
+    config: RunConfig
+    architecture: Architecture
+    classes: tuple[str, ...]
+    network: Features
+    head: dict[str, Tensor]
+    expected: Expected
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(N, K) for images (N, C, H, W) in [0, 1]; each answer depends on its own image alone."""
+        return torch.softmax(apply_head(self.head, self.network(images, 0)), 1)
+
+
+def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
+    """A model for the task in `folder` (one subfolder a class), saved as `out`.
+
+    The predictor ranks the population and fresh offspring; where one of the best of them does significantly better on
+    the support set than the run's choice it is adapted, else the choice is. Raises MetanasError for folders that
+    cannot be learned from.
+    """
+    if out.exists():
+        raise MetanasError(f"'{out}' is there already; give another --out, or remove it first.")
+    config = run.config
+    learner = make_learner(config)
+    learner.precision = "float32"
+    fill(learner, run.weights())
+    classes, support = _read_support(folder, config)
+    architecture = choose(learner, candidates(run, config), support)
+    held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"))
+    supports = [support, *(_without(support, rows) for rows in held_out)]
+    weights, *tuned = _fine_tuned(learner, architecture, supports, config)
+    expected = _expected(learner, architecture, support, held_out, tuned)
+    head = {name: weights[name] for name in HEAD}
+    body = {name: weight for name, weight in weights.items() if name not in HEAD}
+    network = learner.supernet.space.build(architecture)
+    network.load_state_dict(body, strict=False)
+    record_statistics(network, True)
+    with torch.no_grad():
+        network(support.inputs, len(support.inputs))
+    record_statistics(network, False)
+    model = Model(config, architecture, classes, network.requires_grad_(False), head, expected)
+    _save(model, out, run)
+    return model
+
+
+def load_model(path: Path) -> Model:
+    """Reads what `adapt` wrote. Raises MetanasError when it is no model."""
+    try:
+        content = json.loads((path / "model.json").read_text(encoding="utf-8"))
+        tensors = load_file(path / "weights.safetensors")
+    except (OSError, ValueError) as error:
+        raise MetanasError(f"'{path}' is no adapted model ({error}); make one with `metanas adapt`.") from error
+    config = parse(RunConfig, content["config"], str(path / "model.json"))
+    architecture = tuple(content["architecture"])
+    network = make_space(config).build(architecture)
+    network.load_state_dict({n.removeprefix("body."): t for n, t in tensors.items() if n.startswith("body.")})
+    head = {name: tensors[name] for name in HEAD}
+    return Model(
+        config,
+        architecture,
+        tuple(content["classes"]),
+        network.requires_grad_(False),
+        head,
+        Expected(**content["expected"]),
+    )
+
+
+def predict(model: Model, files: Sequence[Path]) -> list[dict[str, Any]]:
+    """For each file its class and the probability of every class. Raises MetanasError for a file that is no image."""
+    answers = []
+    for file in files:
+        if not file.is_file():
+            raise MetanasError(f"there is no file '{file}'; give the paths of images.")
+        image = to_form(open_image(file, str(file)), model.config.image)
+        probabilities = model.probabilities(as_tensor(np.stack([image])))[0].tolist()
+        best = int(np.argmax(probabilities))
+        answers.append(
+            {
+                "file": str(file),
+                "class": model.classes[best],
+                "probabilities": dict(zip(model.classes, probabilities, strict=True)),
+            }
+        )
+    return answers
+
+
+def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Samples]:
+    if not folder.is_dir():
+        raise MetanasError(f"there is no folder '{folder}'; give one that holds a folder of images for every class.")
+    tasks = load_folder(name=folder.name, form=config.image, where=Where(Path()), path=folder.absolute())
+    if len(tasks) != 1:
+        raise MetanasError(f"'{folder}' holds {len(tasks)} lines; give the folder of one, with its classes inside.")
+    task = tasks[0]
+    if len(task.classes) < 2:
+        raise MetanasError(f"'{folder}' holds one class, '{task.classes[0]}'; add a folder of a second class.")
+    return task.classes, samples_of(task)
+
+
+def _fine_tuned(
+    learner: Learner, architecture: Architecture, supports: Sequence[Samples], config: RunConfig
+) -> list[Weights]:
+    """Weights adapted to each support set, their steps in the run's precision.
+
+    A thread each: their batches are too small for more than one core.
+    """
+    adaptation, precision = config.adaptation, config.precision
+    augment = augmentation(adaptation.augment) if adaptation.augment else None
+    threads = torch.get_num_threads()
+
+    def one(number: int) -> Weights:
+        torch.set_num_threads(1)
+        # A SuperNet of its own: running a network puts weights into it, which threads must not see of each other.
+        supernet = SuperNet(learner.supernet.space, learner.supernet.shared)
+        alone = Learner(supernet, learner.meta, learner.inner, precision)
+        generator = torch_stream(config.seed, "adapt", number)
+        return fine_tune(alone, architecture, supports[number], adaptation, augment, generator)
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(one, range(len(supports))))
+    torch.set_num_threads(threads)
+    return found
+
+
+def _expected(
+    learner: Learner,
+    architecture: Architecture,
+    support: Samples,
+    held_out: Sequence[np.ndarray],
+    tuned: Sequence[Weights],
+) -> Expected:
+    """What weights tuned without some samples say of these, over all `held_out`."""
+    if not held_out:
+        return Expected(None, None, None, 0)
+    right = 0
+    for rows, weights in zip(held_out, tuned, strict=True):
+        kept, left = _without(support, rows), support.take(rows)
+        logits = learner.logits(architecture, weights, kept.inputs, left.inputs)
+        right += int((logits.argmax(1) == left.labels).sum())
+    count = len(support.labels)
+    low, high = wilson(right, count)
+    return Expected(right / count, low, high, count)
+
+
+def _without(support: Samples, rows: np.ndarray) -> Samples:
+    return support.take(np.setdiff1d(np.arange(len(support.labels)), rows))
+
+
+def _save(model: Model, out: Path, run: RunFolder) -> None:
+    out.mkdir(parents=True)
+    tensors = {f"body.{name}": tensor.contiguous() for name, tensor in model.network.state_dict().items()}
+    save_file(tensors | {name: tensor.contiguous() for name, tensor in model.head.items()}, out / "weights.safetensors")
+    content = {
+        "classes": model.classes,
+        "architecture": model.architecture,
+        "describe": make_space(model.config).describe(model.architecture),
+        "expected": asdict(model.expected),
+        "run": run.path.name,
+        "versions": run.read_json("versions.json"),
+        "config": model.config.model_dump(mode="json"),
+    }
+    write_text(out / "model.json", json.dumps(content, indent=1))

@@ -1,0 +1,182 @@
+"""`metanas plan`: what a run will take in time, memory and disk, foretold from half a minute of its own work."""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from metanas.api import Architecture, Cost
+from metanas.assembly import NETWORKS, SUPERNET, WorkerRecipe, make_executor, make_learner, make_space
+from metanas.config import RunConfig
+from metanas.learning.executor import Executor
+from metanas.learning.state import pack
+from metanas.learning.trainer import MetaTrainer
+from metanas.learning.worker import EvaluationJob, Worker
+from metanas.search.schedule import Budget, SearchSettings, evaluations_after
+from metanas.spaces.space import Space
+
+PROBE = 8.0
+"""Seconds that each of the three kinds of work is measured for: warm-up, later steps, evaluations."""
+ROW = 250
+"""Bytes of an evaluation in the store and its share of the log."""
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds, measured: until the workers stand ready, of an outer step in warm-up and later, of an evaluation."""
+
+    set_up: float
+    warmup_step: float
+    later_step: float
+    evaluation: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Warm-up, widening, a generation or a part of settling: outer steps, and seconds of training and of evaluation."""
+
+    name: str
+    steps: int
+    training: float
+    evaluation: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to expect of `metanas train`; memory in MiB of driver and workers, disk in MiB of the run's folder."""
+
+    set_up: float
+    phases: tuple[Phase, ...]
+    memory: float
+    disk: float
+    advice: str | None
+
+    @property
+    def seconds(self) -> float:
+        return self.set_up + sum(phase.training + phase.evaluation for phase in self.phases)
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """A job: the most memory that a worker's process has had, in MiB."""
+
+    def run(self, worker: Worker) -> float:
+        return peak_memory()
+
+
+def peak_memory() -> float:
+    """The most resident memory that this process has had, in MiB."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
+
+
+def plan(config: RunConfig, data: Path | None = None, minutes: float | None = None) -> Plan:
+    """Does a little of each kind of work that `config` asks for and multiplies.
+
+    With `minutes` the plan says what to change when the run would take longer. Writes nothing but the images' cache.
+    Raises MetanasError where `train` would.
+    """
+    started = time.monotonic()
+    space = make_space(config)
+    with make_executor(WorkerRecipe(config, data)) as executor:
+        executor.run([PeakMemory()] * max(1, executor.workers))  # waits for the workers
+        set_up = time.monotonic() - started
+        rates = _measure(config, space, executor, set_up)
+        workers = sum(executor.run([PeakMemory()] * executor.workers)) if config.workers else 0.0
+    phases = foresee(config.budget, config.search, rates)
+    found = Plan(rates.set_up, phases, peak_memory() + workers, _disk(config), None)
+    return replace(found, advice=None if minutes is None else _advice(config, rates, found, minutes))
+
+
+def foresee(budget: Budget, settings: SearchSettings, rates: Rates) -> tuple[Phase, ...]:
+    """The phases of a search as its budget and these rates make them."""
+    names = (
+        "warm-up",
+        "widening",
+        *(f"generation {g + 1}" for g in range(len(budget.generation_steps))),
+        *(f"settling {s + 1}" for s in range(len(budget.settling_steps))),
+    )
+    phases: list[Phase] = []
+    clock = 0.0
+    for number, name in enumerate(names):
+        step = rates.later_step if 0 < number <= budget.choice else rates.warmup_step
+        measuring = evaluations_after(settings, budget, number) * rates.evaluation
+        steps = budget.steps[number]
+        if budget.minutes is not None:
+            steps = max(0, round((budget.ends[number] * budget.minutes * 60 - measuring - clock) / step))
+        phases.append(Phase(name, steps, steps * step, measuring))
+        clock += steps * step + measuring
+    return tuple(phases)
+
+
+def _measure(config: RunConfig, space: Space, executor: Executor, set_up: float) -> Rates:
+    trainer, rng = MetaTrainer(SUPERNET, executor), np.random.default_rng(config.seed)
+    settings = config.search
+
+    def later() -> Architecture:
+        return space.default if rng.random() < settings.leader_share else space.sample(rng)
+
+    return Rates(
+        set_up,
+        _step_seconds(trainer, lambda: space.default, settings),
+        _step_seconds(trainer, later, settings),
+        _evaluation_seconds(config, space, executor, rng),
+    )
+
+
+def _step_seconds(trainer: MetaTrainer, draw: Callable[[], Architecture], settings: SearchSettings) -> float:
+    """Of one outer step, after some that do not count."""
+
+    def steps(count: int) -> float:
+        drawn = [[draw() for _ in range(settings.tasks_per_step)] for _ in range(count)]
+        begun = time.monotonic()
+        trainer.train(drawn, 0, settings.rate)
+        return time.monotonic() - begun
+
+    count = max(1, min(200, round(PROBE / (steps(3) / 3))))
+    return steps(count) / count
+
+
+def _evaluation_seconds(config: RunConfig, space: Space, executor: Executor, rng: np.random.Generator) -> float:
+    """Of one evaluation, with all workers at it."""
+    done, begun, episodes = 0, time.monotonic(), tuple(range(min(4, config.search.episodes)))
+    while time.monotonic() - begun < PROBE:
+        drawn = [space.sample(rng) for _ in range(2 * executor.workers)]
+        executor.run(
+            [EvaluationJob(SUPERNET, a, Cost(0, 0), "validation", episodes, config.inner.steps, 0, 0) for a in drawn]
+        )
+        done += len(drawn) * len(episodes)
+    return (time.monotonic() - begun) / done
+
+
+def _disk(config: RunConfig) -> float:
+    """Weights, a checkpoint with two moments a weight, the baselines' weights, and the store."""
+    size = {name: sum(a.nbytes for a in pack(make_learner(config, name)).values()) for name in NETWORKS}
+    phases = range(len(config.budget.steps))
+    rows = sum(evaluations_after(config.search, config.budget, phase) for phase in phases)
+    return (4 * size[SUPERNET] + sum(size[n] for n in NETWORKS if n != SUPERNET) + rows * ROW) / MIB
+
+
+def _advice(config: RunConfig, rates: Rates, found: Plan, minutes: float) -> str:
+    """One sentence for somebody who has `minutes`."""
+    if found.seconds <= 60 * minutes:
+        return f"It fits into {minutes:g} minutes."
+    left = max(0.1, minutes - rates.set_up / 60)
+    fitting = foresee(replace(config.budget, minutes=left), config.search, rates)
+    steps, measuring = sum(p.steps for p in fitting), sum(p.evaluation for p in fitting)
+    text = (
+        f"For {minutes:g} minutes train with --minutes {left:.3g}: about {steps} outer steps in place of {found.steps}"
+    )
+    if measuring > 60 * left / 3:
+        episodes = max(4, int(config.search.episodes * 20 * left / measuring))
+        text += f", and with --set search.episodes={episodes}, as evaluations would take {measuring / (60 * left):.0%}"
+    return text + "."

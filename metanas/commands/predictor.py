@@ -1,0 +1,122 @@
+"""`metanas predictor`: the life of a run's predictor, on the command line."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metanas.commands.options import Json, Run, print_json
+from metanas.errors import MetanasError
+
+app = typer.Typer(no_args_is_help=True, help="The performance predictor.")
+
+
+@app.command("retrain")
+def retrain(
+    runs: Annotated[list[Path], typer.Argument(help="Runs; the first one's predictor is taught.")],
+    store: Annotated[list[str] | None, typer.Option(help="The URL of a further store, repeatable.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="A model to try, repeatable; the best is taken.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit the predictor anew on the evaluations of several runs, and use it unless it is worse than before."""
+    from metanas.commands.retrain import retrain_predictor
+    from metanas.run import RunFolder
+    from predictors.choice import QUICK
+
+    found = retrain_predictor([RunFolder(run) for run in runs], store or [], model or QUICK)
+    if as_json:
+        print_json(asdict(found))
+        return
+    report = found.report
+    for sentence in found.refused:
+        print(f"left out: {sentence}")
+    print(
+        f"version {found.version}: {report.rows} measurements of {report.architectures} architectures on "
+        f"{report.tasks} tasks; {report.model}; Kendall tau on held-out {report.held_out_by}:"
+    )
+    for name in ("predictor", "params", "macs", "nearest"):
+        tau = getattr(report, name)
+        print(f"  {name:10} {tau.tau:.2f} ({tau.low:.2f} to {tau.high:.2f})")
+    print(f"top-10% recall {report.quality.recall:.2f}, regret {report.quality.regret:.3f}")
+    print(f"90% intervals cover {report.coverage:.0%}")
+    print(found.why)
+
+
+@app.command("compare")
+def compare(
+    run: Run,
+    version: Annotated[int, typer.Argument(help="The version to compare with the one in use.")],
+    as_json: Json = False,
+) -> None:
+    """Compare a version with the one in use, on what is held out from both."""
+    from metanas.run import RunFolder
+    from predictors import versions as kept
+
+    versions = kept.Versions(run)
+    versions.adopt()
+    if not versions.history:
+        raise MetanasError(f"'{run}' has no predictor in use; write one with `metanas predictor retrain {run}`.")
+    found = kept.compare(versions.read(versions.history[-1]), versions.read(version), RunFolder(run).config.seed)
+    if as_json:
+        print_json(asdict(found))
+        return
+    print(
+        f"version {version} against {versions.history[-1]}: Kendall's tau {found.difference:+.3f} over "
+        f"{len(found.new)} folds of held-out {found.held_out_by}; that it is worse: p={found.p:.2g}"
+    )
+
+
+@app.command("promote")
+def promote(run: Run, version: Annotated[int, typer.Argument()], as_json: Json = False) -> None:
+    """Put a version in use, unless it is worse than the present one."""
+    from metanas.run import RunFolder
+    from predictors.versions import Versions
+
+    comparison = Versions(run).promote(version, RunFolder(run).config.seed)
+    if as_json:
+        print_json({"in_use": version, "comparison": asdict(comparison) if comparison else None})
+    else:
+        print(f"version {version} is in use")
+
+
+@app.command("rollback")
+def rollback(run: Run, as_json: Json = False) -> None:
+    """Put the version that was in use before back."""
+    from predictors.versions import Versions
+
+    version = Versions(run).rollback()
+    if as_json:
+        print_json({"in_use": version})
+    else:
+        print(f"version {version} is in use")
+
+
+@app.command("show")
+def show(
+    run: Run,
+    store: Annotated[list[str] | None, typer.Option(help="A store of new evaluations: have they drifted?")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the versions and their figures; with --store say whether new evaluations call for a retraining."""
+    from metanas.commands.retrain import watch
+    from metanas.run import RunFolder
+    from predictors.versions import Versions
+
+    versions = Versions(run)
+    versions.adopt()
+    cards, in_use = [versions.card(number) for number in versions.numbers], versions.history[-1:]
+    found = watch(RunFolder(run), store) if store else None
+    if as_json:
+        print_json({"versions": cards, "history": versions.history, "drift": asdict(found) if found else None})
+        return
+    for card in cards:
+        figures = card.get("figures")
+        held = f"tau {figures['tau'][0]:.2f} on held-out {figures['held out']}" if figures else "from the search itself"
+        star = "*" if in_use == [card["version"]] else " "
+        rows = f"{card['rows']} rows, {card['architectures']} architectures, {len(card['tasks'])} tasks"
+        print(f"{star} {card['version']}: {card['model']}, {rows}, {held}")
+    if found:
+        print(f"{found.rows} new: tau {found.tau:.2f}, {found.inside:.0%} within their 90% intervals")
+        for advice in found.advice:
+            print(f"retrain: {advice}")

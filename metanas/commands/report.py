@@ -1,0 +1,299 @@
+"""A run told in one HTML file that opens anywhere: results first, then what was found, how, and from what."""
+
+import json
+import shlex
+from collections import defaultdict
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from math import inf, isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+from metanas.api import Architecture, Evaluation
+from metanas.commands.figures import (
+    GeneEffect,
+    Judgement,
+    Point,
+    Step,
+    accuracy_against_cost,
+    comparison,
+    gene_effects,
+    learning_curves,
+    predictor_quality,
+)
+from metanas.errors import MetanasError
+from metanas.files import write_text
+from metanas.statistics import Paired, mean_interval, paired
+from metanas.store import Store
+from metanas.strategies.pareto import pareto_front
+from predictors.audit import missed_winners
+from predictors.ranking import kendall
+
+OURS = "metanas"
+ASKED = ("pool", "hold_out", "image", "train", "validation", "test", "space", "budget", "workers")
+"""What a reader wants to know of the configuration first."""
+MOST_EFFECTS = 16
+"""Genes whose effects are drawn, the largest first."""
+PHASES = {"weights": "training the shared weights", "fitness": "measuring architectures"}
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method's accuracy on a test, and how far ours lies above it on the same episodes."""
+
+    method: str
+    note: str
+    mean: float
+    half: float
+    lead: Paired | None  # None for ours
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """All methods on one test, ours first."""
+
+    name: str
+    split: str
+    episodes: int
+    rows: tuple[MethodRow, ...]
+
+    @property
+    def chart(self) -> str:
+        """Its figure as SVG."""
+        return comparison(
+            [row.method for row in self.rows], [row.mean for row in self.rows], [row.half for row in self.rows]
+        )
+
+    @property
+    def behind(self) -> list[str]:
+        """The methods that ours does not clearly beat: their interval of the difference reaches zero."""
+        return [row.method for row in self.rows if row.lead is not None and not row.lead.low > 0]
+
+
+@dataclass(frozen=True)
+class Found:
+    """An architecture of the last population or a finalist."""
+
+    description: str
+    drawing: str
+    accuracy: float | None  # on the last generation's episodes
+    final_accuracy: float | None  # on the finalists' episodes, which are more
+    params: int
+    macs: int
+    on_front: bool
+    chosen: bool
+
+
+def write_report(
+    run: Path,
+    draw: Callable[[Architecture], str],
+    describe: Callable[[Architecture], str],
+    effects: Sequence[GeneEffect] = (),
+) -> Path:
+    """Writes report.html into a run's folder and returns its path.
+
+    `draw` gives an architecture as one <svg> element, `describe` as a line of text; `effects` are those of the chosen
+    one's genes, as the predictor sees them. What the run has not done yet is named with the command that does it.
+    Raises MetanasError where the folder holds no run or an unreadable file.
+    """
+    if not (run / "config.yaml").is_file():
+        raise MetanasError(f"'{run}' is no run: it has no config.yaml; give a folder that `metanas train --out` wrote.")
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    log = _course(_read_log(run / "log.jsonl"))
+    generations = list({line["generation"]: line for line in log if line["event"] == "generation"}.values())
+    population = _read_json(run / "population.json")
+    evaluations = _read_store(run / "store.sqlite")
+    judgements = _judgements(generations)
+    context = {
+        "config": config,
+        "asked": {key: text for key in ASKED if (text := _short(config.get(key)))},
+        "whole_config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        "versions": _read_json(run / "versions.json") or {},
+        "tests": [_test(test) for test in _read_json(run / "evaluation.json") or []],
+        "found": _found(population, draw, describe) if population else [],
+        "cost_chart": _cost_chart(population, {line["generation"] for line in generations}, evaluations)
+        if population
+        else None,
+        "curves": _curves(log, generations),
+        "predictor_chart": predictor_quality(judgements, config["predictor"]["floor"]) if judgements else None,
+        "effects_chart": gene_effects(effects[:MOST_EFFECTS]) if effects else None,
+        "missed": missed_winners([line["predictor"] for line in generations]),
+        "screen": generations[-1]["predictor"].get("why") if generations else None,
+        "tau": kendall(*np.array([pair for j in judgements for pair in j.pairs]).T) if judgements else None,
+        "phases": _phases(log),
+        "evaluations": len(evaluations),
+        "failures": [e for e in evaluations if e.status == "failed"],
+        "steps": _short(_read_json(run / "steps.json"), skip=("rates", "seconds", "minutes")),
+        "train_command": shlex.join(["metanas", "train", str(run / "config.yaml"), "--out", str(run), "--resume"]),
+        "evaluate_command": shlex.join(["metanas", "evaluate", str(run)]),
+    }
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": _percent, "points": _points, "p": _p_value, "count": _count, "time": _time}
+    template = (files("metanas.commands") / "report.html.j2").read_text(encoding="utf-8")
+    path = run / "report.html"
+    write_text(path, environment.from_string(template).render(context))
+    return path
+
+
+def _read_json(path: Path) -> Any:
+    """The file's content, None where there is no such file."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MetanasError(f"'{path}' is not JSON ({error}); repeat the command that wrote it.") from error
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise MetanasError(f"'{path}', line {number} is not JSON ({error}); remove that line.") from error
+    return found
+
+
+def _read_store(path: Path) -> list[Evaluation]:
+    if not path.is_file():
+        return []
+    with Store(f"sqlite:///{path}") as store:
+        return store.evaluations()
+
+
+def _course(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The log without what a resumed run did again: its clock went back to that of the checkpoint."""
+    kept, earliest = [], inf
+    for line in reversed(log):
+        if line["seconds"] <= earliest:
+            kept.append(line)
+            earliest = line["seconds"]
+    return kept[::-1]
+
+
+def _test(test: Mapping[str, Any]) -> TestResult:
+    accuracies = {method["method"]: np.array(method["accuracies"]) for method in test["methods"]}
+    notes = {method["method"]: method["note"] for method in test["methods"]}
+    rows = [
+        MethodRow(name, notes[name], *mean_interval(own), None if name == OURS else paired(accuracies[OURS], own))
+        for name, own in accuracies.items()
+    ]
+    rows.sort(key=lambda row: row.method != OURS)
+    return TestResult(test["name"], test["split"], test["episodes"], tuple(rows))
+
+
+def _found(
+    population: Mapping[str, Any], draw: Callable[[Architecture], str], describe: Callable[[Architecture], str]
+) -> list[Found]:
+    """Population and finalists, the chosen one first, then by accuracy."""
+    members = {tuple(row["architecture"]): row for row in population["population"]}
+    finalists = {tuple(row["architecture"]): row for row in population.get("finalists", [])}
+    points = np.array([[row["accuracy"], -row["macs"]] for row in members.values()], dtype=float)
+    front = {list(members)[i] for i in pareto_front(points)}
+    found = [
+        Found(
+            description=describe(architecture),
+            drawing=draw(architecture),
+            accuracy=members.get(architecture, {}).get("accuracy"),
+            final_accuracy=finalists.get(architecture, {}).get("accuracy"),
+            params=row["params"],
+            macs=row["macs"],
+            on_front=architecture in front,
+            chosen=architecture == tuple(population["chosen"]),
+        )
+        for architecture, row in (finalists | members).items()
+    ]
+    return sorted(found, key=lambda f: (not f.chosen, -(f.final_accuracy or 0), -(f.accuracy or 0)))
+
+
+def _cost_chart(population: Mapping[str, Any], generations: Container[int], evaluations: Sequence[Evaluation]) -> str:
+    """`generations` leaves out the finalists' measurements, which are of other episodes."""
+    members = {tuple(row["architecture"]): _point(row) for row in population["population"]}
+    finalists = {tuple(row["architecture"]): _point(row) for row in population.get("finalists", [])}
+    accuracies: dict[tuple[int, int, int, Architecture], list[float]] = defaultdict(list)
+    for e in evaluations:
+        if e.generation in generations and e.accuracy is not None:
+            accuracies[e.generation, e.params, e.macs, e.architecture].append(e.accuracy)
+    measured = [
+        Point(generation, float(np.mean(own)), params, macs)
+        for (generation, params, macs, _), own in accuracies.items()
+    ]
+    chosen = (finalists | members)[tuple(population["chosen"])]
+    return accuracy_against_cost(measured or list(members.values()), list(members.values()), chosen)
+
+
+def _point(row: Mapping[str, Any]) -> Point:
+    return Point(0, row["accuracy"], row["params"], row["macs"])
+
+
+def _curves(log: Sequence[Mapping[str, Any]], generations: Sequence[Mapping[str, Any]]) -> str | None:
+    lines = {line["step"]: line for line in log if line["event"] == "steps"}.values()
+    steps = [Step(line["phase"], line["seconds"], line["loss"], line["accuracy"]) for line in lines]
+    return learning_curves(steps, [(line["seconds"], line["best"]) for line in generations]) if steps else None
+
+
+def _judgements(generations: Sequence[Mapping[str, Any]]) -> list[Judgement]:
+    """Of the generations in which a predictor was asked."""
+    return [
+        Judgement(
+            line["generation"],
+            tuple((predicted, measured) for predicted, measured in line["predicted"]),
+            line["predictor"]["tau"],
+            line["predictor"]["used"],
+        )
+        for line in generations
+        if line.get("predicted")
+    ]
+
+
+def _phases(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds by phase, in the order of their first end, and what the log names no phase for."""
+    spent: dict[str, float] = defaultdict(float)
+    for line in log:
+        if line["event"] == "phase":
+            spent[PHASES.get(line["phase"], line["phase"])] += line["duration"]
+    rest = max((line["seconds"] for line in log), default=0.0) - sum(spent.values())
+    return dict(spent) | ({"everything else": rest} if rest > 0 else {})
+
+
+def _short(value: Any, skip: Sequence[str] = ()) -> str:
+    """A section of the configuration in words; what is empty or off is left out."""
+    if isinstance(value, Mapping):
+        inner = {key.replace("_", " "): _short(item) for key, item in value.items() if key not in skip}
+        words = [text if key == "name" else f"{key} {text}" for key, text in inner.items() if text]
+        return ", ".join(words)
+    if isinstance(value, list):
+        return " ".join(f"({_short(item)})" if isinstance(item, Mapping) else _short(item) for item in value)
+    return "" if value in (None, False) else str(value)
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None or isnan(fraction) else f"{100 * fraction:.1f}%"
+
+
+def _points(fraction: float) -> str:
+    return "-" if isnan(fraction) else f"{100 * fraction:+.1f}"
+
+
+def _p_value(p: float) -> str:
+    if isnan(p):
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _count(number: int) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

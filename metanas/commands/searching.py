@@ -1,0 +1,224 @@
+"""`metanas search`: one architecture for one ordinary task, or the best of a benchmark's table, into a folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from metanas.api import Architecture
+from metanas.assembly import make_learner
+from metanas.config import SearchConfig
+from metanas.errors import MetanasError
+from metanas.found import RESULT, BuiltSpace, SearchFolder, one_thread, read_task, train_found
+from metanas.learning.executor import InProcess, RayActors
+from metanas.learning.samples import Classification
+from metanas.learning.state import fill
+from metanas.learning.supernet import SuperNet
+from metanas.learning.worker import Worker
+from metanas.measuring.cost import cost
+from metanas.measuring.estimation import CostOf, Measured
+from metanas.measuring.measures import ALONE, SHARED, TABLE, Estimator, MeasureRecipe, SharedRecipe, TableRecipe
+from metanas.measuring.oneshot import OneShot
+from metanas.parsing import parse
+from metanas.run import Recorder, RunFolder
+from metanas.search.catalogue import STRATEGIES, make_strategy
+from metanas.search.darts import Darts, DartsSettings
+from metanas.search.rounds import Progress, Rounds, run_darts
+from metanas.seeding import torch_stream
+from metanas.spaces.genes import Genotypes
+from metanas.spaces.space import Space
+from metanas.store import Store
+from metanas.strategies.archive import Limits
+from metanas.strategies.strategy import Strategy
+from metanas.tables.catalogue import load_table
+from metanas.tables.table import tables_folder
+
+ENAS, DARTS = "enas", "darts"
+"""The strategies that are tied to shared weights: the first asks REINFORCE's controller, the second nobody."""
+Show = Callable[[dict[str, Any]], None]
+
+
+def search(
+    config: SearchConfig,
+    out: Path,
+    data: Path | None = None,
+    tables: Path | None = None,
+    resume: bool = False,
+    download: bool = False,
+    show: Show = lambda event: None,
+) -> SearchFolder:
+    """Searches as `config` says and leaves what was found in `out`.
+
+    `data` and `tables` are the folders of named data sets and of benchmarks' tables. `show` is told every event of the
+    log. With `resume` an interrupted search goes on from its last checkpoint, to the result that it would have reached;
+    a finished one is left as it is. Raises MetanasError before anything is written when configuration or folder are
+    not as they should be.
+    """
+    with one_thread():
+        if config.table is not None:
+            return _search_table(config, config.table, tables_folder(tables), out, resume, show)
+        return _search_task(config, data, download, out, resume, show)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a strategy searches, and what its proposals are measured by."""
+
+    space: Genotypes
+    cost: CostOf
+    task: str
+    measure: str
+    recipe: Callable[[], Worker]
+    shared: OneShot | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found, after which round, and what it took, as result.json has it."""
+
+    architecture: Architecture
+    round: int
+    effort: dict[str, Any]
+
+
+def _search_table(config: SearchConfig, name: str, tables: Path, out: Path, resume: bool, show: Show) -> SearchFolder:
+    for key in ("data", "task", "image", "space", "final"):
+        if getattr(config, key) != SearchConfig.model_fields[key].default:
+            raise MetanasError(f"{key}: a table has its own task, space and trainings; leave it out, or 'table'.")
+    if config.evaluator not in (None, Estimator(TABLE)):
+        raise MetanasError("evaluator: a table is looked up; leave it out, or 'table'.")
+    if config.strategy.get("name") in (ENAS, DARTS):
+        raise MetanasError(f"strategy: '{config.strategy['name']}' trains weights, of which a table has none.")
+    table = load_table(tables, name)
+    asked = Asked(table.space, table.cost, name, TABLE, TableRecipe(tables, name))
+    strategy = _strategy(config, asked)
+    folder = SearchFolder(out)
+    folder.begin(config, resume)
+    if not folder.finished:
+        with folder.store() as store:
+            outcome = _run_rounds(config, asked, strategy, show, folder, store)
+        found = outcome.architecture
+        described = {"architecture": list(found), "description": table.space.describe(found)}
+        scores = {"validation": table.validate(found), "test": table.test(found)}
+        folder.write_json(RESULT, described | outcome.effort | scores)
+    return folder
+
+
+def _search_task(
+    config: SearchConfig, data: Path | None, download: bool, out: Path, resume: bool, show: Show
+) -> SearchFolder:
+    task = read_task(config, data, download)
+    built = BuiltSpace(config.image, config.space)
+    space, folder = built.make(), SearchFolder(out)
+    run: Callable[[SearchFolder, Store], Outcome]
+    if config.strategy.get("name") == DARTS:
+        run = partial(_run_darts, config, _darts(config, space, task[1]), show)
+    else:
+        asked = _asked(config, space, task[0].name, task[1])
+        run = partial(_run_rounds, config, asked, _strategy(config, asked), show)
+    folder.begin(config, resume)
+    if not folder.finished:
+        with folder.store() as store:
+            outcome = run(folder, store)
+            train_found(folder, store, config, task, built, outcome.architecture, outcome.round, outcome.effort)
+    return folder
+
+
+def _run_rounds(
+    config: SearchConfig, asked: Asked, strategy: Strategy, show: Show, folder: SearchFolder, store: Store
+) -> Outcome:
+    """Asks and tells, from the last checkpoint on where there is one."""
+    progress = Progress()
+    if (found := folder.last()) is not None:
+        content, state = found
+        progress = Progress(**content["progress"])
+        strategy.restore(content["strategy"])
+        if asked.shared is not None:
+            asked.shared.restore(state)
+    # What was measured after the last checkpoint is measured again.
+    store.discard_from(folder.path.name, progress.round)
+    recorder = Recorder(folder, store, show)
+    with RayActors(asked.recipe, config.workers) if config.workers else InProcess(asked.recipe) as executor:
+        rounds = Rounds(
+            seed=config.seed,
+            strategy=strategy,
+            measure=Measured(
+                executor, asked.measure, asked.cost, asked.space.name, asked.task, config.seed, recorder.record
+            ),
+            budget=config.budget,
+            batch=config.batch,
+            limits=_limits(config, asked),
+            shared=asked.shared,
+            enas=config.strategy["name"] == ENAS,
+            progress=progress,
+            save=folder.save,
+            event=recorder.event,
+        )
+        architecture = rounds.run()
+    effort = {"evaluations": progress.measured, "seconds": progress.seconds}
+    steps = {} if asked.shared is None else {"steps": asked.shared.steps}
+    return Outcome(architecture, progress.round, effort | steps)
+
+
+def _run_darts(config: SearchConfig, darts: Darts, show: Show, folder: SearchFolder, store: Store) -> Outcome:
+    """Steps, from the last checkpoint on where there is one."""
+    progress = Progress()
+    if (found := folder.last()) is not None:
+        progress = Progress(**found[0]["progress"])
+        darts.restore(found[1])
+    store.discard_from(folder.path.name, 0)  # a final training that nobody heard of
+    architecture = run_darts(darts, config.budget, progress, folder.save, Recorder(folder, store, show).event)
+    watched = {"steps": darts.steps, "skips": darts.skips, "collapsed": darts.kept is not None}
+    return Outcome(architecture, 0, {"evaluations": 0, "seconds": progress.seconds} | watched)
+
+
+def _strategy(config: SearchConfig, asked: Asked) -> Strategy:
+    name = config.strategy.get("name")
+    if name not in (*STRATEGIES, ENAS, DARTS):
+        raise MetanasError(f"strategy: there is no {name!r}; name one of {', '.join((*STRATEGIES, ENAS, DARTS))}.")
+    if name == ENAS and asked.measure != SHARED:
+        raise MetanasError(f"evaluator: ENAS measures by shared weights; leave it out, or name '{SHARED}'.")
+    choice = config.strategy | {"name": "reinforce"} if name == ENAS else config.strategy
+    return make_strategy(choice, asked.space, config.population, _limits(config, asked), "strategy")
+
+
+def _limits(config: SearchConfig, asked: Asked) -> Limits | None:
+    return Limits(asked.cost, config.limits) if config.limits else None
+
+
+def _asked(config: SearchConfig, space: Space, task: str, parts: Classification) -> Asked:
+    """The evaluator by name."""
+    default = SHARED if config.strategy.get("name") == ENAS else ALONE
+    chosen = config.evaluator or Estimator(default)
+    if chosen.name == TABLE:
+        raise MetanasError("evaluator.name: 'table' looks up what 'table' names; name one, or another evaluator.")
+    of = lru_cache(None)(partial(cost, space, size=config.image.size))
+    if chosen.name == SHARED:
+        shared = OneShot(space, parts, config.seed)
+        return Asked(space, of, task, SHARED, SharedRecipe(space, parts, config.seed), shared)
+    weights = None if chosen.warm_start is None else _weights(config, Path(chosen.warm_start))
+    recipe = MeasureRecipe(chosen, space, parts.train, parts.validation, config.seed, weights)
+    return Asked(space, of, task, chosen.name, recipe)
+
+
+def _weights(config: SearchConfig, path: Path) -> dict[str, Any]:
+    """The SuperNet's weights of a meta-training run in the same space. Raises MetanasError when it is another."""
+    run = RunFolder(path)
+    if (run.config.space, run.config.image) != (config.space, config.image):
+        raise MetanasError(
+            f"evaluator.warm_start: the run '{path}' has another space or other images; take over its 'space' and "
+            "'image'."
+        )
+    learner = make_learner(run.config)
+    fill(learner, run.weights())
+    return learner.supernet.shared
+
+
+def _darts(config: SearchConfig, space: Space, parts: Classification) -> Darts:
+    if config.evaluator is not None or config.limits:
+        raise MetanasError("evaluator, limits: DARTS measures no architecture and knows no limits; leave them out.")
+    options = {key: value for key, value in config.strategy.items() if key != "name"}
+    settings = parse(DartsSettings, options, "strategy: 'darts'")
+    weights = space.initial_weights(torch_stream(config.seed, "shared weights"))
+    return Darts(SuperNet(space, weights), parts, settings, config.seed)

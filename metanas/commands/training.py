@@ -1,0 +1,170 @@
+"""`metanas train`: the whole search, into a run's folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
+from metanas.config import RunConfig, as_yaml
+from metanas.errors import MetanasError
+from metanas.files import save_arrays, write_text
+from metanas.learning.state import weights_of
+from metanas.learning.trainer import MetaTrainer
+from metanas.measuring.features import ArchitectureFeatures
+from metanas.measuring.latency import LatencyTable
+from metanas.run import RunFolder, RunListener
+from metanas.search.catalogue import make_strategy
+from metanas.search.loop import Outcome, Search, learn
+from metanas.search.schedule import Progress, outer_rate
+from metanas.spaces.space import Space
+from metanas.store import Store
+from metanas.strategies.archive import Limits
+from metanas.strategies.strategy import Strategy
+from predictors.data import Data
+from predictors.features import Table
+from predictors.saved import Saved, save_predictor
+from predictors.screening import Screen
+
+Show = Callable[[dict[str, Any]], None]
+
+
+def train(
+    config: RunConfig,
+    out: Path,
+    data: Path | None = None,
+    resume: bool = False,
+    download: bool = False,
+    show: Show = lambda event: None,
+) -> RunFolder:
+    """Searches as `config` says and leaves the meta-network in `out`.
+
+    `show` is told every event of the log. With `resume` an interrupted run goes on from its last checkpoint, to the
+    result that it would have reached; a finished one is left as it is. Raises MetanasError before anything is written
+    when pool, space or folder are not as they should be.
+    """
+    pool = make_pool(config, data, download)
+    if not pool.validation:
+        raise MetanasError(
+            f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
+            "some under splits.validation."
+        )
+    # All say what is wrong with the configuration before anything is written.
+    make_samplers(config, pool)
+    space = make_space(config)
+    # A strategy, or the one inside a race, names its costs; what is wrong with them is said when it is made.
+    timed = config.objective is not None or "latency" in f"{config.search.strategy} {config.search.limits}"
+    features = make_features(config, space, out, timed)
+    limits = make_limits(config, features)
+    strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
+    folder = RunFolder(out)
+    folder.begin(config, resume)
+    if (out / "population.json").exists():
+        return folder
+    with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:
+        trainer = MetaTrainer(SUPERNET, executor)
+        screen = Screen(config.predictor.floor, config.seed, config.predictor.audit)
+        progress = _restore(folder, store, config.budget.choice, space, trainer, strategy, screen, features)
+        search = Search(
+            seed=config.seed,
+            space=space,
+            trainer=trainer,
+            strategy=strategy,
+            screen=screen,
+            features=features,
+            cost=features.cost,
+            inner_steps=config.inner.steps,
+            budget=config.budget,
+            settings=config.search,
+            listener=RunListener(
+                folder, store, lambda p: folder.save_checkpoint(p, trainer.state(), strategy.state()), show
+            ),
+            progress=progress,
+            limits=limits,
+            objective=config.objective,
+        )
+        outcome = search.run()
+        if screen.predictor is not None:
+            _save_predictor(out / "predictor.safetensors", config, space, screen, features)
+        _finish(folder, config, space, outcome, progress, trainer)
+    return folder
+
+
+def make_features(config: RunConfig, space: Space, run: Path, timed: bool) -> ArchitectureFeatures:
+    """What is seen of architectures; where they are `timed`, with the latency table in the folder of the run."""
+    latency = LatencyTable(space, config.image.size, run / "latency.json") if timed else None
+    return ArchitectureFeatures(space, config.image.size, latency)
+
+
+def make_limits(config: RunConfig, features: ArchitectureFeatures) -> Limits | None:
+    """The limits of the configuration, where it has any. Raises MetanasError for a cost that does not exist."""
+    return Limits(features.cost, config.search.limits) if config.search.limits else None
+
+
+def _restore(
+    folder: RunFolder,
+    store: Store,
+    choice: int,
+    space: Space,
+    trainer: MetaTrainer,
+    strategy: Strategy,
+    screen: Screen,
+    features: ArchitectureFeatures,
+) -> Progress:
+    """Puts everything where the last checkpoint left it; the beginning when there is none.
+
+    `choice` is the number of the finalists' measurements in the store, which the screen does not learn from.
+    """
+    run = folder.path.name
+    found = folder.load_checkpoint()
+    if found is None:
+        store.discard_from(run, 0)
+        return Progress()
+    progress, state, population = found
+    if progress.phase <= choice:
+        # What a generation had written before its checkpoint is measured again.
+        store.discard_from(run, max(0, progress.phase - 1))
+    trainer.restore(state)
+    strategy.restore(population)
+    kept = store.evaluations(run=run)
+    for generation in sorted({e.generation for e in kept if e.generation < choice}):
+        learn(screen, features, [e for e in kept if e.generation == generation], space.default)
+    return progress
+
+
+def _save_predictor(
+    path: Path, config: RunConfig, space: Space, screen: Screen, features: ArchitectureFeatures
+) -> None:
+    """The search's own: its rows are means over all tasks of a generation."""
+    assert screen.predictor is not None
+    table = Table(screen.features, features.table([space.default]).layout)
+    data = Data.of(table, screen.targets, ["all"] * len(table))
+    save_predictor(path, Saved("trees", config.seed, space.name, data), screen.predictor)
+
+
+def _finish(
+    folder: RunFolder, config: RunConfig, space: Space, outcome: Outcome, progress: Progress, trainer: MetaTrainer
+) -> None:
+    save_arrays(folder.path / "weights.safetensors", weights_of(trainer.state()))
+    warmup, widening, *later = progress.finished
+    generations = len(config.budget.generation_steps)
+    steps = {
+        "minutes": None,
+        "warmup_steps": warmup,
+        "widening_steps": widening,
+        "generation_steps": later[:generations],
+        "settling_steps": later[generations:],
+    }
+    budget = config.model_dump(mode="json")["budget"] | steps
+    repeat = config.model_dump(mode="json") | {"budget": budget}
+    write_text(folder.path / "repeat.yaml", as_yaml(RunConfig.model_validate(repeat)))
+    rates = [(count, outer_rate(config.search, config.budget, phase)) for phase, count in enumerate(progress.finished)]
+    folder.write_json("steps.json", {**steps, "rates": rates, "seconds": progress.seconds})
+    folder.write_json(
+        "population.json",
+        {
+            "space": space.name,
+            "chosen": list(outcome.chosen),
+            "population": [c.row() for c in outcome.population],
+            "finalists": list(outcome.finalists),
+        },
+    )

@@ -1,0 +1,198 @@
+"""Where jobs run: in this process, or on Ray actors with one thread each. Both give the same results.
+
+Results come back in the order of the jobs, and a job depends on nothing but itself and the weights last loaded,
+so neither the number of workers nor their speed changes what is computed.
+"""
+
+import ctypes
+import os
+import platform
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+import torch
+
+from metanas.learning.outer import Part
+from metanas.learning.state import State
+from metanas.learning.worker import OuterStep, Worker
+
+R_co = TypeVar("R_co", covariant=True)
+R = TypeVar("R")
+
+
+MALLOC = ((-1, 2**31 - 1), (-2, 2**28), (-3, 2**25))
+"""M_TRIM_THRESHOLD without limit, M_TOP_PAD of 256 MiB, M_MMAP_THRESHOLD at its highest of 32 MiB (mallopt(3))."""
+
+
+class Job(Protocol[R_co]):
+    """A picklable piece of work."""
+
+    def run(self, worker: Worker) -> R_co: ...
+
+
+class Executor(Protocol):
+    """Runs jobs on workers that all hold the same weights."""
+
+    workers: int
+
+    def load(self, network: str, state: State) -> None:
+        """Gives every worker new weights of one network, with the state of its optimiser where there is one."""
+
+    def state(self, network: str) -> State:
+        """What `load` takes, as the workers have it now."""
+
+    def train(self, network: str, steps: Sequence[OuterStep]) -> list[list[tuple[float, float]]]:
+        """Makes outer steps; loss and accuracy of every task of every step."""
+
+    def run(self, jobs: Sequence[Job[R]]) -> list[R]:
+        """The results, in the order of the jobs."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class InProcess:
+    """One worker, here. Uses one thread while it lives, so that its results equal those of the actors."""
+
+    workers = 1
+
+    def __init__(self, make_worker: Callable[[], Worker]) -> None:
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        self._worker = make_worker()
+
+    def load(self, network: str, state: State) -> None:
+        self._worker.load(network, state)
+
+    def state(self, network: str) -> State:
+        return self._worker.state(network)
+
+    def train(self, network: str, steps: Sequence[OuterStep]) -> list[list[tuple[float, float]]]:
+        return [self._step(network, step) for step in steps]
+
+    def _step(self, network: str, step: OuterStep) -> list[tuple[float, float]]:
+        parts, scores = self._worker.gradients(step.jobs)
+        self._worker.update(network, parts, step.rate)
+        return scores
+
+    def run(self, jobs: Sequence[Job[R]]) -> list[R]:
+        return [job.run(self._worker) for job in jobs]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        torch.set_num_threads(self._threads)
+
+
+class _Actor:
+    """The worker behind a Ray actor."""
+
+    def __init__(self, make_worker: Callable[[], Worker]) -> None:
+        torch.set_num_threads(1)
+        _keep_freed_memory()
+        self._worker = make_worker()
+
+    def load(self, network: str, state: State) -> None:
+        self._worker.load(network, state)
+
+    def state(self, network: str) -> State:
+        return self._worker.state(network)
+
+    def update(self, network: str, rate: float, *parts: Part) -> None:
+        self._worker.update(network, parts, rate)
+
+    def run(self, job: Job[Any]) -> Any:
+        return job.run(self._worker)
+
+
+def _keep_freed_memory() -> None:
+    """Lets this process keep what its large tensors free, for the next ones: a step is a tenth faster.
+
+    glibc gives large blocks back to the system, which hands them out again page by page, cleared.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for setting, value in MALLOC:
+            libc.mallopt(setting, value)
+
+
+class RayActors:
+    """Workers as Ray actors of one thread each, on this machine or on the cluster that RAY_ADDRESS names."""
+
+    def __init__(self, make_worker: Callable[[], Worker], workers: int) -> None:
+        # Two threads a process on small batches lose more to synchronisation than they win.
+        os.environ["OMP_NUM_THREADS"] = "1"
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
+
+        self.workers = workers
+        self._ray = ray
+        self._started = not ray.is_initialized()
+        if self._started:
+            cluster = os.environ.get("RAY_ADDRESS")
+            local = {} if cluster else {"num_cpus": workers, "include_dashboard": False}
+            ray.init(address=cluster, log_to_driver=False, logging_level="ERROR", **local)
+        actor = ray.remote(_Actor).options(num_cpus=1 if self._started else 0)
+        self._actors = [actor.remote(make_worker) for _ in range(workers)]
+
+    def load(self, network: str, state: State) -> None:
+        shared = self._ray.put(state)
+        self._ray.get([actor.load.remote(network, shared) for actor in self._actors])
+
+    def state(self, network: str) -> State:
+        found: State = self._ray.get(self._actors[0].state.remote(network))
+        return found
+
+    def train(self, network: str, steps: Sequence[OuterStep]) -> list[list[tuple[float, float]]]:
+        """Asks for everything at once: an actor does its calls in order, and gradients go from actor to actor."""
+        scores, updates = [], []
+        for step in steps:
+            results = [
+                self._actors[task % self.workers].run.options(num_returns=2).remote(job)
+                for task, job in enumerate(step.jobs)
+            ]
+            parts = [part for part, _ in results]
+            scores.append([score for _, score in results])
+            updates += [actor.update.remote(network, step.rate, *parts) for actor in self._actors]
+        found = [self._ray.get(of_step) for of_step in scores]
+        self._ray.get(updates)
+        return found
+
+    def run(self, jobs: Sequence[Job[R]]) -> list[R]:
+        """Hands a job to whichever actor is free, so that a slow architecture holds up only its own actor."""
+        results: list[Any] = [None] * len(jobs)
+        free = list(self._actors)
+        pending: dict[Any, tuple[int, Any]] = {}
+        for index, job in enumerate(jobs):
+            if not free:
+                free.append(self._finish_one(pending, results))
+            actor = free.pop()
+            pending[actor.run.remote(job)] = (index, actor)
+        while pending:
+            self._finish_one(pending, results)
+        return results
+
+    def _finish_one(self, pending: dict[Any, tuple[int, Any]], results: list[Any]) -> Any:
+        (done,), _ = self._ray.wait(list(pending), num_returns=1)
+        index, actor = pending.pop(done)
+        results[index] = self._ray.get(done)
+        return actor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for actor in self._actors:
+            self._ray.kill(actor)
+        if self._started:
+            self._ray.shutdown()

@@ -1,0 +1,205 @@
+"""A SuperNet that learns from episodes: head, inner loop and meta-gradient of one architecture on one episode."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metanas.api import Architecture
+from metanas.learning.inner import HEAD, Weights, apply_head, inner_loop, prototype_head
+from metanas.learning.meta import MetaGradient, Method, Problem, meta_gradient
+from metanas.learning.problems import (
+    SCALE,
+    EpisodeData,
+    EpisodeProblem,
+    EpisodesProblem,
+    SupportProblem,
+    accuracy,
+    tensors_of,
+)
+from metanas.learning.supernet import SuperNet, channels_last
+
+RATE = "rate."  # prefix of the meta-learned inner rates of a weight, one a step
+
+
+@dataclass(frozen=True)
+class Inner:
+    """How the inner loop learns.
+
+    `body_rate` and `head_rate` are where the learned per-layer per-step rates start (MAML++, Antoniou et al. 2019,
+    section 4); with `learned_rates` off they stay there. The head's gradient is small beside its weights, hence a
+    rate of its own.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    steps: int = 1
+    body_rate: float = 0.05
+    head_rate: float = 0.5
+    learned_rates: bool = True
+    method: Method = "fomaml"
+
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Learner:
+    """Adapts and differentiates. Holds no data and no optimiser.
+
+    `meta` are the meta-learned numbers that belong to no architecture: the head's scale and the inner rates.
+    """
+
+    def __init__(self, supernet: SuperNet, meta: Weights, inner: Inner, precision: Precision = "float32") -> None:
+        self.supernet = supernet
+        self.meta = meta
+        self.inner = inner
+        self.precision = precision
+
+    @staticmethod
+    def initial_meta(shared: Mapping[str, Tensor], inner: Inner) -> Weights:
+        """The scale, and where rates are learned one for every weight and step."""
+        meta = {SCALE: torch.zeros(())}
+        if inner.learned_rates and inner.steps:
+            meta |= {RATE + name: torch.full((inner.steps,), inner.body_rate) for name in shared}
+            meta |= {RATE + name: torch.full((inner.steps,), inner.head_rate) for name in HEAD}
+        return meta
+
+    def fresh(self, generator: torch.Generator) -> "Learner":
+        """The same network with newly drawn weights."""
+        family = self.supernet.space
+        shared = family.initial_weights(generator)
+        return Learner(SuperNet(family, shared), self.initial_meta(shared, self.inner), self.inner, self.precision)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; inputs may be anywhere."""
+        return next(iter(self.supernet.shared.values())).device
+
+    def gradient(
+        self,
+        architecture: Architecture,
+        episode: EpisodeData,
+        drop_path: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[MetaGradient, float]:
+        """The meta-gradient of one episode, of the weights the architecture uses and of `meta`, with query accuracy.
+
+        Paths are dropped with probability `drop_path`, drawn from `generator`.
+        """
+        network = self.supernet.network(architecture)
+        network.drop_path, network.generator = drop_path, generator
+        try:
+            meta = self._meta_leaves(architecture)
+            problem = EpisodeProblem(self, architecture, tensors_of(episode, self.device), episode.ways, meta)
+            found = self._gradient(architecture, problem, meta)
+        finally:
+            network.drop_path, network.generator = 0.0, None
+        return found, float(problem.accuracy)
+
+    def gradients(
+        self, architecture: Architecture, episodes: Sequence[EpisodeData]
+    ) -> tuple[MetaGradient, list[tuple[float, float]]]:
+        """The sum of the meta-gradients of episodes of one shape, with the query loss and accuracy of each.
+
+        All at once, which pays on a GPU; on a CPU one after the other is faster.
+        """
+        meta = self._meta_leaves(architecture)
+        problem = EpisodesProblem(self, architecture, episodes, meta)
+        found = self._gradient(architecture, problem, meta)
+        return found, list(zip(problem.losses.tolist(), problem.accuracies.tolist(), strict=True))
+
+    def _meta_leaves(self, architecture: Architecture) -> Weights:
+        used = {*self.supernet.space.slices(architecture), *HEAD}
+        return {
+            name: value.detach().requires_grad_()
+            for name, value in self.meta.items()
+            if not name.startswith(RATE) or name[len(RATE) :] in used
+        }
+
+    def _gradient(
+        self, architecture: Architecture, problem: EpisodeProblem | EpisodesProblem, meta: Weights
+    ) -> MetaGradient:
+        weights = self._weights(architecture)
+        return meta_gradient(
+            self.inner.method,
+            Problem(
+                problem.prepare,
+                problem.support_loss,
+                problem.query_loss,
+                tuple(weights),
+                HEAD if self.inner.steps else (),
+            ),
+            weights,
+            lambda name, step: self._rate(meta, name, step),
+            self.inner.steps,
+            meta,
+        )
+
+    def adapt(self, architecture: Architecture, inputs: Tensor, labels: Tensor, ways: int, steps: int) -> Weights:
+        """Weights of body and head after `steps` gradient steps on the support set, ready for `logits`."""
+        meta = {name: value.detach() for name, value in self.meta.items()}
+        support = SupportProblem(self, architecture, self._laid_out(inputs), labels.to(self.device), ways, meta)
+        with torch.no_grad():
+            start = support.with_head(self._weights(architecture))
+        adapted = HEAD if self.inner.method == "anil" else tuple(start)
+        leaves = {name: weight.requires_grad_() for name, weight in start.items()}
+        fast = inner_loop(
+            support.support_loss, leaves, adapted, lambda n, s: self._rate(meta, n, s), steps, second_order=False
+        )
+        return {name: weight.detach() for name, weight in fast.items()}
+
+    @torch.no_grad()
+    def logits(self, architecture: Architecture, weights: Weights, support: Tensor, queries: Tensor) -> Tensor:
+        """Logits (Q, K) of queries; the support set gives the statistics of normalisation."""
+        inputs = self._laid_out(torch.cat([support, queries]))
+        features = self.features(architecture, weights, inputs, len(support))
+        return apply_head(weights, features[len(support) :])
+
+    @torch.no_grad()
+    def prototypes(
+        self, architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor, labels: Tensor, ways: int
+    ) -> Weights:
+        """The head of the class means of features by `weights`."""
+        features = self.features(architecture, weights, self._laid_out(inputs), len(inputs))
+        return prototype_head(features, labels.to(self.device), ways, self.meta[SCALE].exp())
+
+    @torch.no_grad()
+    def embed(self, architecture: Architecture, support: Tensor) -> Tensor:
+        """Features (S, D) of a support set by the shared weights."""
+        return self.features(architecture, self._weights(architecture), self._laid_out(support), len(support))
+
+    def evaluate(self, architecture: Architecture, episode: EpisodeData, steps: int) -> tuple[float, float]:
+        """Accuracy and loss on the query set after `steps` inner steps on the support set."""
+        weights = self.adapt(architecture, episode.support_inputs, episode.support_labels, episode.ways, steps)
+        logits = self.logits(architecture, weights, episode.support_inputs, episode.query_inputs)
+        labels = episode.query_labels.to(self.device)
+        return float(accuracy(logits, labels)), float(F.cross_entropy(logits, labels))
+
+    def support_logits(self, architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
+        """Differentiable logits (S, K) of the support set itself."""
+        return apply_head(weights, self.features(architecture, weights, self._laid_out(inputs), len(inputs)))
+
+    def features(
+        self, architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor, reference: int
+    ) -> Tensor:
+        """Features (N, D) in float32, computed in the learner's precision."""
+        body = {name: weight for name, weight in weights.items() if name not in HEAD}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            features = self.supernet.features(architecture, body, inputs, reference)
+        return features.to(torch.float32) if features.dtype == torch.bfloat16 else features
+
+    def _laid_out(self, inputs: Tensor) -> Tensor:
+        return channels_last(inputs.to(self.device))
+
+    def _weights(self, architecture: Architecture) -> Weights:
+        """The shared weights that an architecture uses, dense in the layout that convolutions are fastest in."""
+        return {name: channels_last(weight.detach()) for name, weight in self.supernet.weights(architecture).items()}
+
+    def _rate(self, meta: Mapping[str, Tensor], name: str, step: int) -> Tensor | float:
+        rates = meta.get(RATE + name)
+        if rates is not None:
+            return rates[min(step, len(rates) - 1)]
+        return self.inner.head_rate if name in HEAD else self.inner.body_rate

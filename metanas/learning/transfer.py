@@ -1,0 +1,118 @@
+"""A new task: choose an architecture on its support set, adapt it in a few gradient steps, say what to expect."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metanas.api import Architecture
+from metanas.learning.inner import Weights
+from metanas.learning.learner import Learner
+from metanas.learning.samples import Samples
+from metanas.statistics import sign_test
+
+SIGNIFICANT = 0.05
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """How a network is adapted to a new task.
+
+    `steps` of Adam over head and body, each on an augmented copy of the support set. The first of `candidates`
+    architectures is adapted, unless another does significantly better on the support set; `folds` of that set tell
+    what accuracy to expect.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    steps: int = 20
+    body_rate: float = 1e-3
+    head_rate: float = 1e-2
+    augment: str | None = None
+    candidates: int = 4
+    folds: int = 5
+
+
+def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Stratified folds of the sample positions: `count`, or as many as the smallest class has samples.
+
+    Empty when a class has a single sample: nothing can be held out then.
+    """
+    counts = np.bincount(labels)
+    count = min(count, int(counts[counts > 0].min()))
+    if count < 2:
+        return []
+    fold = np.empty(len(labels), dtype=np.int64)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        fold[rows] = (np.arange(len(rows)) + rng.integers(count)) % count
+    return [np.flatnonzero(fold == i) for i in range(count)]
+
+
+def choose(learner: Learner, architectures: Sequence[Architecture], support: Samples) -> Architecture:
+    """The first architecture, unless another answers significantly more of the support set: then the best of those.
+
+    An answer is that of the nearest prototype, which for a sample's own class is made without it: no gradient step is
+    taken and this has a closed form, so a candidate costs one forward pass. With a single sample in some class nothing
+    can be left out, and the first stays.
+    """
+    counts = torch.bincount(support.labels, minlength=support.ways)
+    if len(architectures) == 1 or int(counts.min()) < 2:
+        return architectures[0]
+    right = [_leave_one_out(learner, architecture, support, counts) for architecture in architectures]
+    better = [i for i in range(1, len(right)) if _significantly_more(right[i], right[0])]
+    return architectures[max(better, key=lambda i: float(right[i].sum()), default=0)]
+
+
+def _leave_one_out(learner: Learner, architecture: Architecture, support: Samples, counts: Tensor) -> Tensor:
+    """Which samples (S,) are answered rightly, 1 or 0."""
+    features = learner.embed(architecture, support.inputs)  # (S, D)
+    labels, counts = support.labels.to(features.device), counts.to(features.device)
+    own = F.one_hot(labels, support.ways).to(features.dtype)  # (S, K)
+    prototypes = own.T @ features / counts[:, None]  # (K, D)
+    distances = torch.cdist(features, prototypes).square()  # (S, K)
+    # |z - p'|^2 of the own prototype p' = (n p - z) / (n - 1) is |z - p|^2 (n / (n - 1))^2.
+    shrink = (counts / (counts - 1)).square()
+    left_out = torch.where(own.bool(), distances * shrink, distances)
+    return (left_out.argmin(1) == labels).float()
+
+
+def _significantly_more(a: Tensor, b: Tensor) -> bool:
+    return sign_test(int((a > b).sum()), int((b > a).sum())) < SIGNIFICANT
+
+
+def fine_tune(
+    learner: Learner,
+    architecture: Architecture,
+    support: Samples,
+    adaptation: Adaptation,
+    augment: Augment | None,
+    generator: torch.Generator,
+) -> Weights:
+    """Weights of body and head for `Learner.logits`, after `adaptation.steps` steps from the prototypes.
+
+    The head that is returned starts anew from the prototypes of the adapted features: on meta-validation episodes the
+    head that the steps trained did worse, having learned its few samples by heart.
+    """
+    start = learner.adapt(architecture, support.inputs, support.labels, support.ways, steps=0)
+    leaves = {name: weight.clone().requires_grad_() for name, weight in start.items()}
+    head = [weight for name, weight in leaves.items() if name.startswith("head.")]
+    body = [weight for name, weight in leaves.items() if not name.startswith("head.")]
+    optimizer = torch.optim.Adam(
+        [{"params": body, "lr": adaptation.body_rate}, {"params": head, "lr": adaptation.head_rate}]
+    )
+    labels = support.labels.to(learner.device)
+    for _ in range(adaptation.steps):
+        inputs = support.inputs if augment is None else augment(support.inputs, generator)
+        loss = F.cross_entropy(learner.support_logits(architecture, leaves, inputs), labels)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    adapted = {name: weight.detach() for name, weight in leaves.items()}
+    return adapted | learner.prototypes(architecture, adapted, support.inputs, support.labels, support.ways)

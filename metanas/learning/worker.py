@@ -1,0 +1,176 @@
+"""What runs on one worker: jobs over episodes, with the networks and samplers that it holds.
+
+A job names an architecture and episodes by index; the worker draws the episodes itself, so data loading runs in
+parallel and only weights, gradients and results travel.
+"""
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from metanas.api import Architecture, Cost, Evaluation
+from metanas.learning.batching import TaskBatches
+from metanas.learning.learner import Learner
+from metanas.learning.outer import OuterOptimizer, Part
+from metanas.learning.problems import EpisodeData
+from metanas.learning.state import State
+from metanas.seeding import torch_stream
+
+
+class NamedEpisode(EpisodeData, Protocol):
+    """An episode that knows the name of its task."""
+
+    @property
+    def task(self) -> str: ...
+
+
+class Sampler(Protocol):
+    """Episodes by index: a pure function of its seed and name."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def episode(self, index: int) -> NamedEpisode: ...
+
+
+Measure = Callable[[Architecture, float], float]
+"""What one architecture is worth, an accuracy or a score, when a share (up to 1) of a full measurement is spent."""
+
+
+class Worker:
+    """Networks by name ("supernet", a baseline's) and samplers by split ("train", "validation", a test's name).
+
+    Beside them `measures` by name, for architectures that are judged one by one.
+    """
+
+    def __init__(
+        self,
+        learners: Mapping[str, Learner],
+        samplers: Mapping[str, Sampler],
+        measures: Mapping[str, Measure] | None = None,
+    ) -> None:
+        self.learners = dict(learners)
+        self.samplers = dict(samplers)
+        self.measures = dict(measures or {})
+        self.optimizers = {name: OuterOptimizer(learner) for name, learner in self.learners.items()}
+        self.batches = {name: TaskBatches(learner) for name, learner in self.learners.items()}
+
+    def load(self, network: str, state: State) -> None:
+        """Copies weights into one network, and into its optimiser what it had learned with them."""
+        self.optimizers[network].load(state)
+
+    def state(self, network: str) -> State:
+        """What `load` needs to go on from here."""
+        return self.optimizers[network].state()
+
+    def gradients(self, jobs: Sequence["GradientJob"]) -> tuple[list[Part], list[tuple[float, float]]]:
+        """The gradients of one step, and loss and accuracy of every job: on a GPU several tasks at once."""
+        network, drop_path = jobs[0].network, jobs[0].drop_path
+        if self.learners[network].device.type == "cpu" or drop_path:
+            found = [job.run(self) for job in jobs]
+            return [part for part, _ in found], [scores for _, scores in found]
+        episodes = [self.samplers["train"].episode(job.episode) for job in jobs]
+        return self.batches[network].gradients([job.architecture for job in jobs], episodes)
+
+    def update(self, network: str, parts: Sequence[Part], rate: float) -> None:
+        """An outer step; the same on every worker, so that weights need not travel."""
+        self.optimizers[network].step(parts, rate)
+
+
+@dataclass(frozen=True)
+class GradientJob:
+    """The meta-gradient of one architecture on one training episode."""
+
+    network: str
+    architecture: Architecture
+    episode: int
+    drop_path: float = 0.0
+
+    def run(self, worker: Worker) -> tuple[Part, tuple[float, float]]:
+        """The gradient, and loss and accuracy on the query set."""
+        sampler = worker.samplers["train"]
+        generator = torch_stream(sampler.seed, "drop path", self.episode) if self.drop_path else None
+        found, accuracy = worker.learners[self.network].gradient(
+            self.architecture, sampler.episode(self.episode), self.drop_path, generator
+        )
+        return Part.of(self.architecture, found), (found.loss, accuracy)
+
+
+@dataclass(frozen=True)
+class OuterStep:
+    """The gradients of some tasks on the same weights, then one step along their mean."""
+
+    jobs: tuple[GradientJob, ...]
+    rate: float
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """The accuracy of one architecture on some episodes of a split, after `steps` inner steps; one record each.
+
+    Whatever goes wrong with an architecture becomes a record with its traceback: one bad network must not end a
+    search.
+    """
+
+    network: str
+    architecture: Architecture
+    cost: Cost
+    split: str
+    episodes: tuple[int, ...]
+    steps: int
+    generation: int
+    weights_version: int
+
+    def run(self, worker: Worker) -> list[Evaluation]:
+        return [self._evaluate(worker, index) for index in self.episodes]
+
+    def _evaluate(self, worker: Worker, index: int) -> Evaluation:
+        learner, sampler = worker.learners[self.network], worker.samplers[self.split]
+        episode = sampler.episode(index)
+
+        def measure() -> tuple[float, float]:
+            accuracy, loss = learner.evaluate(self.architecture, episode, self.steps)
+            if not math.isfinite(loss):
+                raise ArithmeticError(f"the loss on the query set is {loss}: the weights have diverged")
+            return accuracy, loss
+
+        return evaluated(
+            measure,
+            self.cost,
+            architecture=self.architecture,
+            space=learner.supernet.space.name,
+            generation=self.generation,
+            weights_version=self.weights_version,
+            split=self.split,
+            task=episode.task,
+            episode=index,
+            seed=sampler.seed,
+        )
+
+
+def evaluated(measure: Callable[[], tuple[float, float | None]], cost: Cost, **named: Any) -> Evaluation:
+    """The record of one measurement of accuracy and loss, timed; of one that failed with its traceback.
+
+    `named` are the fields of `Evaluation` that say what was measured.
+    """
+    accuracy: float | None = None
+    loss: float | None = None
+    error: str | None = None
+    started = time.perf_counter()
+    try:
+        accuracy, loss = measure()
+    except Exception:
+        error = traceback.format_exc()
+    return Evaluation(
+        **named,
+        params=cost.params,
+        macs=cost.macs,
+        seconds=time.perf_counter() - started,
+        status="failed" if error else "ok",
+        accuracy=accuracy,
+        loss=loss,
+        error=error,
+    )

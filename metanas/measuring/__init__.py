@@ -1,0 +1,1 @@
+"""What an architecture is judged by: accuracy on shared weights or trained alone, proxies, scores, cost, latency."""

@@ -1,0 +1,172 @@
+"""Evaluators: architectures to results. Shared weights, or whatever else an architecture can be measured by.
+
+Every measurement becomes a record for the store. One that fails is a record with its traceback, and None in its place.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from metanas.api import Architecture, Candidate, Cost, Evaluation
+from metanas.learning.executor import Executor
+from metanas.learning.worker import EvaluationJob, Worker, evaluated
+
+Record = Callable[[Sequence[Evaluation]], None]
+CostOf = Callable[[Architecture], Cost]
+
+
+class Evaluator(Protocol):
+    """Results in the order of the architectures; None for one that failed, whose reason is in its record."""
+
+    def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]: ...
+
+
+@dataclass(frozen=True)
+class SharedWeights:
+    """Mean accuracy on common episodes of a split, with the weights that the executor's workers hold.
+
+    `share` is the part of the episodes that an architecture is measured on, the first ones and one at least: a strategy
+    that races gives the lower rungs fewer.
+    """
+
+    executor: Executor
+    network: str
+    cost: CostOf
+    split: str
+    episodes: Sequence[int]
+    inner_steps: int
+    generation: int
+    weights_version: int
+    record: Record
+    share: Callable[[Architecture], float] = lambda architecture: 1.0
+
+    def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]:
+        evaluations = [e for rows in self.executor.run([self._job(a) for a in architectures]) for e in rows]
+        self.record(evaluations)
+        return candidates(architectures, evaluations, self.cost)
+
+    def _job(self, architecture: Architecture) -> EvaluationJob:
+        count = max(1, round(self.share(architecture) * len(self.episodes)))
+        return EvaluationJob(
+            self.network,
+            architecture,
+            self.cost(architecture),
+            self.split,
+            tuple(self.episodes[:count]),
+            self.inner_steps,
+            self.generation,
+            self.weights_version,
+        )
+
+
+@dataclass(frozen=True)
+class MeasureJob:
+    """One architecture by the measure of that name which the worker holds, at a share of a full measurement."""
+
+    measure: str
+    architecture: Architecture
+    share: float
+    cost: Cost
+    space: str
+    task: str
+    seed: int
+    generation: int
+    weights_version: int
+
+    def run(self, worker: Worker) -> Evaluation:
+        def measure() -> tuple[float, None]:
+            found = worker.measures[self.measure](self.architecture, self.share)
+            if not math.isfinite(found):
+                raise ArithmeticError(f"the measure '{self.measure}' is {found}")
+            return found, None
+
+        return evaluated(
+            measure,
+            self.cost,
+            architecture=self.architecture,
+            space=self.space,
+            generation=self.generation,
+            weights_version=self.weights_version,
+            split=self.measure if self.share == 1 else f"{self.measure} at {self.share:g}",
+            task=self.task,
+            episode=0,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Each architecture once, by a measure that the executor's workers hold; its name stands as the records' split.
+
+    `share` is the part of a full measurement that is spent on an architecture, which a record's split names where it is
+    not all.
+    """
+
+    executor: Executor
+    measure: str
+    cost: CostOf
+    space: str
+    task: str
+    seed: int
+    record: Record
+    generation: int = 0
+    weights_version: int = 0
+    share: Callable[[Architecture], float] = lambda architecture: 1.0
+
+    def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]:
+        evaluations = self.executor.run([self._job(a) for a in architectures])
+        self.record(evaluations)
+        return candidates(architectures, evaluations, self.cost)
+
+    def _job(self, architecture: Architecture) -> MeasureJob:
+        return MeasureJob(
+            self.measure,
+            architecture,
+            self.share(architecture),
+            self.cost(architecture),
+            self.space,
+            self.task,
+            self.seed,
+            self.generation,
+            self.weights_version,
+        )
+
+
+def candidates(
+    architectures: Sequence[Architecture], evaluations: Sequence[Evaluation], cost: CostOf
+) -> list[Candidate | None]:
+    """The mean accuracy of each architecture over its records; None where one of them failed."""
+    rows: dict[Architecture, list[float | None]] = defaultdict(list)
+    for evaluation in evaluations:
+        rows[evaluation.architecture].append(evaluation.accuracy)
+    found: list[Candidate | None] = []
+    for architecture in architectures:
+        accuracies = [accuracy for accuracy in rows[architecture] if accuracy is not None]
+        whole = len(accuracies) == len(rows[architecture])
+        found.append(Candidate(architecture, float(np.mean(accuracies)), cost(architecture)) if whole else None)
+    return found
+
+
+def observations(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[tuple[Architecture, float]]:
+    """Per generation and architecture, its mean accuracy less that of `anchor` on the same episodes.
+
+    Episodes and weights differ between generations; the difference to one architecture that every generation measures
+    can be compared. In the order of the generations.
+    """
+    found: dict[int, dict[Architecture, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    for evaluation in evaluations:
+        if evaluation.accuracy is not None:
+            found[evaluation.generation][evaluation.architecture].append((evaluation.episode, evaluation.accuracy))
+    differences = []
+    for _, measured in sorted(found.items()):
+        for architecture, own in measured.items():
+            episodes = {episode for episode, _ in own}
+            common = [accuracy for episode, accuracy in measured.get(anchor, ()) if episode in episodes]
+            if common:
+                difference = np.mean([accuracy for _, accuracy in own]) - np.mean(common)
+                differences.append((architecture, float(difference)))
+    return differences

@@ -1,0 +1,19 @@
+"""Content from outside as one of our records: the first mistake becomes one sentence with the key's name."""
+
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from metanas.errors import MetanasError
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], content: Any, source: str) -> T:
+    """Validates `content` as a model of pydantic or a dataclass. Raises MetanasError, which begins with `source`."""
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise MetanasError(f"{source}: key '{key}': {first['msg']}; got {first['input']!r}.") from error

@@ -1,0 +1,294 @@
+"""The main loop: weights and architectures evolve together (AT-NAS, Rong et al. 2021; CARS, Yang et al. 2020).
+
+Warm-up trains the default network's weights, widening brings in uniformly random paths, and then every
+generation trains the weights on architectures drawn from the population, breeds offspring, lets the predictor screen
+them, measures all on common meta-validation episodes and selects by accuracy and cost. Of the last population one is
+chosen on more episodes, and settling trains it alone. What is drawn at random is a function of the seed and a counter,
+so a run resumes by counting.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from metanas.api import Architecture, Candidate, Cost, Evaluation
+from metanas.errors import MetanasError
+from metanas.learning.trainer import MetaTrainer
+from metanas.measuring.estimation import SharedWeights, observations
+from metanas.search.schedule import (
+    Budget,
+    Progress,
+    SearchSettings,
+    evaluations_after,
+    evaluations_of_choice,
+    leader_share,
+    outer_rate,
+)
+from metanas.seeding import stream
+from metanas.spaces.ops import scheduled_drop_path
+from metanas.spaces.space import Space
+from metanas.strategies.archive import Limits
+from metanas.strategies.halving import fidelity
+from metanas.strategies.strategy import Strategy
+from predictors.screening import Screen
+
+CHUNK = 10
+"""Steps between two looks at the clock, and two lines of the log."""
+CHECKPOINT = 200
+"""Steps between two checkpoints."""
+
+
+Encode = Callable[[Sequence[Architecture]], np.ndarray]
+"""From one architecture at least to what the screen sees of them, (n, d)."""
+
+
+class Listener(Protocol):
+    """Where the search writes what happens."""
+
+    def event(self, event: str, **record: Any) -> None: ...
+
+    def record(self, evaluations: Sequence[Evaluation]) -> None: ...
+
+    def checkpoint(self, progress: Progress) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The last population, its finalists as rows of more episodes' accuracy, and the one chosen."""
+
+    population: tuple[Candidate, ...]
+    finalists: tuple[dict[str, Any], ...]
+    chosen: Architecture
+
+
+class Search:
+    """One run of the loop; `run` continues from `progress`.
+
+    `objective` puts something else in place of the accuracies that are maximised.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        space: Space,
+        trainer: MetaTrainer,
+        strategy: Strategy,
+        screen: Screen,
+        features: Encode,
+        cost: Callable[[Architecture], Cost],
+        inner_steps: int,
+        budget: Budget,
+        settings: SearchSettings,
+        listener: Listener,
+        progress: Progress,
+        limits: Limits | None = None,
+        objective: Callable[[Candidate], Candidate] | None = None,
+    ) -> None:
+        self.seed, self.space, self.trainer = seed, space, trainer
+        self.strategy, self.screen, self.features, self.cost = strategy, screen, features, cost
+        self.inner_steps, self.budget, self.settings = inner_steps, budget, settings
+        self.listener, self.progress, self.limits, self.objective = listener, progress, limits, objective
+        self._started = time.monotonic() - progress.seconds
+
+    def run(self) -> Outcome:
+        """The whole loop."""
+        while (phase := self.progress.phase) < len(self.budget.steps):
+            if not self._left_out():
+                self._train()
+                if 0 < phase <= self.budget.choice:
+                    self._generation(phase - 1)
+            if phase == self.budget.choice:
+                self._choose()
+            self.progress.finished.append(self.progress.step)
+            self.progress.phase, self.progress.step = phase + 1, 0
+            self._checkpoint()
+        return Outcome(self.strategy.population, tuple(self.progress.finalists), self._chosen)
+
+    def _train(self) -> None:
+        """The outer steps of the present phase, or what is left of them."""
+        progress, planned = self.progress, self.budget.steps[self.progress.phase]
+        started = time.monotonic()
+        self.trainer.drop_path = scheduled_drop_path(
+            self.settings.drop_path, progress.phase, len(self.budget.steps) - 1
+        )
+        while not self._phase_over(planned):
+            count = CHUNK if self.budget.minutes else min(CHUNK, planned - progress.step)
+            tasks = self.settings.tasks_per_step
+            drawn = [self._draw(progress.episodes + step * tasks) for step in range(count)]
+            loss, accuracy = np.mean(self.trainer.train(drawn, progress.episodes, self._rate()), axis=0)
+            progress.step += count
+            progress.episodes += count * tasks
+            self._event(
+                "steps",
+                phase=self.budget.kind(progress.phase),
+                generation=min(max(0, progress.phase - 1), len(self.budget.generation_steps)),
+                step=sum(progress.finished) + progress.step,
+                loss=float(loss),
+                accuracy=float(accuracy),
+            )
+            if progress.step % CHECKPOINT < CHUNK and not self._phase_over(planned):
+                self._checkpoint()
+        self._event("phase", phase="weights", duration=time.monotonic() - started)
+
+    def _left_out(self) -> bool:
+        """A phase of no steps, or one that no longer fits into the minutes with what is measured after it."""
+        phase, budget = self.progress.phase, self.budget
+        if phase < 2 or self.progress.step:
+            return False
+        if budget.minutes is None:
+            return budget.steps[phase] == 0
+        if phase > budget.choice:
+            return self._seconds() >= budget.ends[phase] * budget.minutes * 60
+        measured = evaluations_after(self.settings, budget, phase)
+        if phase < budget.choice:
+            measured += evaluations_of_choice(self.settings)
+        return self._seconds() + measured * self.progress.fitness_seconds >= (
+            budget.ends[budget.choice] * budget.minutes * 60
+        )
+
+    def _phase_over(self, planned: int) -> bool:
+        if self.budget.minutes is None:
+            return self.progress.step >= planned
+        phase = self.progress.phase
+        end = self.budget.ends[phase] * self.budget.minutes * 60
+        # What measuring will take, by what it took last.
+        measuring = evaluations_after(self.settings, self.budget, phase) * self.progress.fitness_seconds
+        # One chunk at least, so that every phase learns something.
+        return self.progress.step > 0 and self._seconds() >= end - measuring
+
+    def _draw(self, episode: int) -> list[Architecture]:
+        """The architectures of the step that begins at a training episode, one for each of its tasks."""
+        rng = stream(self.seed, "architectures", episode)
+        return [self._draw_one(rng) for _ in range(self.settings.tasks_per_step)]
+
+    def _draw_one(self, rng: np.random.Generator) -> Architecture:
+        leading = leader_share(self.settings, self.budget, self.progress.phase)
+        leads, explore = rng.random() < leading, rng.random() < self.settings.explore
+        if leads:
+            return self._leader
+        population = self.strategy.population
+        if explore or not population:
+            return self.space.sample(rng)
+        return population[int(rng.integers(len(population)))].architecture
+
+    @property
+    def _leader(self) -> Architecture:
+        """The choice, before it the most accurate member, and before there are any the default network."""
+        if self.progress.finalists:
+            return self._chosen
+        best = max(self.strategy.population, key=lambda member: member.accuracy, default=None)
+        return self.space.default if best is None else best.architecture
+
+    def _rate(self) -> float:
+        return outer_rate(self.settings, self.budget, self.progress.phase)
+
+    def _generation(self, generation: int) -> None:
+        """Offspring, screening, common evaluation and selection; generation 0 is the first population."""
+        started = time.monotonic()
+        rng = stream(self.seed, "offspring", generation)
+        if generation == 0:
+            members, fresh = [], self.strategy.ask(self.settings.population, rng)
+        else:
+            members = [member.architecture for member in self.strategy.population]
+            proposals = self.strategy.ask(self.settings.proposals, rng)
+            kept = self.screen.choose(self.features(proposals), self.settings.offspring) if proposals else []
+            fresh = [proposals[i] for i in kept]
+        asked = list(dict.fromkeys([self.space.default, *members, *fresh]))
+        predicted = self.screen.predict(self.features(asked))
+        first = generation * self.settings.episodes
+        candidates, evaluations = self._measure(asked, range(first, first + self.settings.episodes), generation)
+        seen = learn(self.screen, self.features, evaluations, self.space.default)
+        self.strategy.tell(candidates)
+        self._event("phase", phase="fitness", duration=time.monotonic() - started)
+        pairs = (
+            []
+            if predicted is None
+            else [[float(predicted[asked.index(a)]), target] for a, target in seen if a in set(fresh)]
+        )
+        self._event(
+            "generation",
+            generation=generation,
+            best=max(c.accuracy for c in candidates),
+            population=[c.row() for c in self.strategy.population],
+            predictor=self.screen.report(),
+            predicted=pairs,
+        )
+
+    def _measure(
+        self, architectures: Sequence[Architecture], episodes: Sequence[int], generation: int
+    ) -> tuple[list[Candidate], list[Evaluation]]:
+        """All on the same episodes, on the first of them where a strategy races: what did not fail, and the records."""
+        started = time.monotonic()
+        evaluations: list[Evaluation] = []
+        measure = SharedWeights(
+            self.trainer.executor,
+            self.trainer.network,
+            self.cost,
+            "validation",
+            episodes,
+            self.inner_steps,
+            generation,
+            self.trainer.version,
+            evaluations.extend,
+            self._share,
+        )
+        found = [candidate for candidate in measure(architectures) if candidate is not None]
+        self.listener.record(evaluations)
+        self.progress.fitness_seconds = (time.monotonic() - started) / max(1, len(evaluations))
+        if not found:
+            raise MetanasError(
+                "every architecture of this generation failed; the first error in the store is: "
+                f"{next(e.error for e in evaluations if e.error).strip().splitlines()[-1]}"
+            )
+        return (found if self.objective is None else list(map(self.objective, found))), evaluations
+
+    def _share(self, architecture: Architecture) -> float:
+        """All for the default: differences to it are taken on the episodes of each."""
+        return 1.0 if architecture == self.space.default else fidelity(self.strategy, architecture)
+
+    def _choose(self) -> None:
+        """The most accurate members and the default network once more, on more and fresh episodes."""
+        generation = self.budget.choice  # one after the last one, in the store and for the episodes
+        best = sorted(self.strategy.population, key=lambda c: -c.accuracy)[: self.settings.finalists]
+        asked = list(dict.fromkeys([*(c.architecture for c in best), self.space.default]))
+        first = generation * self.settings.episodes
+        measured, _ = self._measure(asked, range(first, first + self.settings.final_episodes), generation)
+        finalists = sorted(measured, key=lambda c: (not self._within(c), -c.accuracy, c.cost.macs))
+        if not self._within(finalists[0]):
+            raise MetanasError("no architecture within search.limits could be measured; raise the limits.")
+        self.progress.finalists = [c.row() for c in finalists]
+
+    def _within(self, candidate: Candidate) -> bool:
+        return self.limits is None or self.limits.met(candidate.architecture)
+
+    @property
+    def _chosen(self) -> Architecture:
+        return tuple(self.progress.finalists[0]["architecture"])
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def _event(self, event: str, **record: Any) -> None:
+        if self.budget.minutes is None:
+            done = (sum(self.progress.finished) + self.progress.step) / max(1, sum(self.budget.steps))
+        else:
+            done = self._seconds() / (60 * self.budget.minutes)
+        self.listener.event(event, seconds=self._seconds(), done=min(1.0, done), **record)
+
+    def _checkpoint(self) -> None:
+        self.progress.seconds = self._seconds()
+        self.listener.checkpoint(self.progress)
+
+
+def learn(
+    screen: Screen, features: Encode, evaluations: Sequence[Evaluation], anchor: Architecture
+) -> list[tuple[Architecture, float]]:
+    """Shows the screen the `observations` of a generation, and returns them; none where the anchor itself failed."""
+    seen = observations(evaluations, anchor)
+    if seen:
+        screen.update(features([architecture for architecture, _ in seen]), np.array([target for _, target in seen]))
+    return seen

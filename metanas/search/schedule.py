@@ -1,0 +1,148 @@
+"""How long a search trains, at which rate, what it draws and measures, and how far it is."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import PositiveFloat, PositiveInt
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to search: by steps, or by the minutes of the whole search.
+
+    With `minutes` set, the steps are ignored but for the number of generations and of settling's phases; those that
+    were done are in the run's `repeat.yaml`. Warm-up, widening and settling take their shares of the minutes, the
+    generations the rest in equal parts. What the minutes have no room for is left out, and stands as a phase of no
+    steps.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    minutes: float | None = None
+    warmup_steps: int = 200
+    widening_steps: int = 100
+    generation_steps: tuple[int, ...] = (100, 100, 100, 100)
+    settling_steps: tuple[int, ...] = (50, 50, 50)
+    warmup_share: float = 0.35
+    widening_share: float = 0.15
+    settling_share: float = 0.2
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Of every phase: warm-up, widening, the generations, then settling."""
+        return (self.warmup_steps, self.widening_steps, *self.generation_steps, *self.settling_steps)
+
+    @property
+    def choice(self) -> int:
+        """The phase that ends with the choice: the last generation."""
+        return 1 + len(self.generation_steps)
+
+    def kind(self, phase: int) -> str:
+        """What a phase is called."""
+        names = ("warmup", "widening", *("generation" for _ in self.generation_steps))
+        return names[phase] if phase <= self.choice else "settling"
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Where every phase ends, as a fraction of the minutes."""
+        begun = self.warmup_share + self.widening_share
+        settling = 1 - self.settling_share if self.settling_steps else 1.0
+        return (
+            self.warmup_share,
+            begun,
+            *_equal_parts(begun, settling, len(self.generation_steps)),
+            *_equal_parts(settling, 1.0, len(self.settling_steps)),
+        )
+
+
+@dataclass(frozen=True)
+class SearchBudget:
+    """How much a search of one task may do: whatever ends first.
+
+    `evaluations` of architectures, one at a share of a full measurement as that share; `steps` of shared weights (ENAS
+    and the evaluator "shared") or of DARTS; `minutes` of the search, without the final training.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    evaluations: PositiveInt = 100
+    steps: PositiveInt = 1000
+    minutes: PositiveFloat | None = None
+
+
+def _equal_parts(start: float, end: float, count: int) -> list[float]:
+    return [start + (end - start) * (part + 1) / count for part in range(count)]
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Training and population.
+
+    `rate` is the outer learning rate of warm-up; it falls by a cosine staircase over the phases. `leader_share` of the
+    training tasks run the most accurate member (the default network, before there are any), which keeps the dense
+    shared weights good (after the sandwich rule, Yu et al. 2019); over the generations its share rises. Settling trains
+    the choice alone, so that it ends as well trained as if it had been trained alone from the start. `explore` of the
+    rest run uniformly random paths, all else members of the population. Paths are dropped with a probability that
+    rises linearly over the phases to `drop_path` (ScheduledDropPath, Zoph et al. 2018). `strategy` holds the name of a
+    strategy and its options, as docs/strategies.md lists them; nothing is proposed that exceeds `limits`, the most of
+    each cost (params, macs, latency in seconds).
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    rate: float = 5e-3
+    tasks_per_step: int = 2
+    population: int = 12
+    offspring: int = 12
+    proposals: int = 36  # offspring bred for the predictor to screen
+    episodes: int = 16  # common meta-validation episodes of a generation
+    finalists: int = 4
+    final_episodes: int = 60
+    leader_share: float = 0.34
+    explore: float = 0.2
+    drop_path: float = 0.0
+    strategy: Mapping[str, Any] = field(default_factory=lambda: {"name": "evolution"})
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """How far a search is: what a resumed run needs beside weights, store and population."""
+
+    phase: int = 0
+    step: int = 0  # within the phase
+    finished: list[int] = field(default_factory=list)  # the steps of the finished phases
+    episodes: int = 0  # training episodes drawn so far
+    seconds: float = 0.0
+    fitness_seconds: float = 0.0  # for one evaluation of one episode, last measured
+    finalists: list[dict[str, Any]] = field(default_factory=list)  # as rows, the choice first; none before it
+
+
+def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
+    """The outer learning rate; constant within a phase, so that a run by steps repeats a run by minutes exactly."""
+    share = max(0, phase - 1) / (len(budget.steps) - 1)
+    return settings.rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def leader_share(settings: SearchSettings, budget: Budget, phase: int) -> float:
+    """The leader's share of the training tasks: 1 in warm-up and settling, as set at first in between, then rising."""
+    if not 0 < phase <= budget.choice:
+        return 1.0
+    share = max(0, phase - 2) / max(1, len(budget.generation_steps))
+    return settings.leader_share + share * (1 - settings.leader_share)
+
+
+def evaluations_after(settings: SearchSettings, budget: Budget, phase: int) -> int:
+    """How many evaluations of one episode end a phase."""
+    if not 0 < phase <= budget.choice:
+        return 0
+    known = settings.offspring if phase > 1 else 0
+    measured = (settings.population + known + 1) * settings.episodes
+    return measured + (evaluations_of_choice(settings) if phase == budget.choice else 0)
+
+
+def evaluations_of_choice(settings: SearchSettings) -> int:
+    """The finalists and the default network."""
+    return (settings.finalists + 1) * settings.final_episodes

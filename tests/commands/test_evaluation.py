@@ -1,0 +1,180 @@
+"""Evaluation: every method on the same test episodes, baselines trained once, and episodes from folders."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file
+
+from metanas.assembly import CONV4, RANDOM, make_learner, make_pool, make_samplers, make_space, random_architecture
+from metanas.commands.candidates import candidates
+from metanas.commands.evaluation import evaluate, evaluate_folders
+from metanas.commands.training import train
+from metanas.errors import MetanasError
+from metanas.learning.samples import Samples
+from metanas.learning.state import fill
+from metanas.learning.transfer import fine_tune
+from metanas.measuring.features import ArchitectureFeatures
+from metanas.run import RunFolder
+from predictors.saved import load_predictor
+from tests.reference import nearest_prototype
+from tests.runs import TINY, tiny_config
+
+METHODS = ["metanas", "random architecture", "conv-4", "frozen features, nearest prototype", "from scratch"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return train(tiny_config(), tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def shown() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def evaluation(run: RunFolder, shown: list[dict[str, Any]]) -> dict[str, Any]:
+    (found,) = evaluate(run, show=shown.append)
+    return found
+
+
+def test_every_method_answers_every_episode(run: RunFolder, evaluation: dict[str, Any]) -> None:
+    assert run.read_json("evaluation.json") == json.loads(json.dumps([evaluation]))
+    assert (evaluation["name"], evaluation["split"], evaluation["episodes"]) == ("3-way 2-shot", "test", 4)
+    assert evaluation["spec"]["ways"] == 3
+    assert [method["method"] for method in evaluation["methods"]] == METHODS
+    for method in evaluation["methods"]:
+        assert len(method["accuracies"]) == 4
+        assert all(0 <= accuracy <= 1 for accuracy in method["accuracies"])
+        # 3 classes of 5 queries
+        assert all(round(15 * accuracy, 4) == round(15 * accuracy) for accuracy in method["accuracies"])
+
+
+def test_what_each_method_ran(run: RunFolder, evaluation: dict[str, Any]) -> None:
+    architecture = {method["method"]: method["architecture"] for method in evaluation["methods"]}
+    assert architecture["conv-4"] == []
+    assert architecture["random architecture"] == list(random_architecture(run.config))
+    assert architecture["frozen features, nearest prototype"] == architecture["from scratch"] == list(run.chosen)
+    assert architecture["metanas"] is None or tuple(architecture["metanas"]) in candidates(run, run.config)
+
+
+def test_candidates_are_the_choice_and_what_the_predictor_thinks_best(run: RunFolder) -> None:
+    assert candidates(run, run.config)[0] == run.chosen
+    assert len(candidates(run, run.config)) == 2
+    every = replace(run.config.adaptation, candidates=100)
+    found = candidates(run, run.config.model_copy(update={"adaptation": every}))
+    assert len(found) == len(set(found))
+    assert set(run.population) < set(found)  # fresh offspring beside them
+    table = ArchitectureFeatures(make_space(run.config), run.config.image.size)(found[1:])
+    predicted, _ = load_predictor(run.path / "predictor.safetensors", "stages", table.shape[1]).predict(table)
+    assert list(predicted) == sorted(predicted, reverse=True)
+    assert found[1] == candidates(run, run.config)[1]
+
+
+def test_frozen_features_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:
+    """The chosen network, extracted; nearest class mean of its features, episode by episode."""
+    learner = make_learner(run.config)
+    fill(learner, run.weights())
+    network = learner.supernet.extract(run.chosen)
+    sampler = make_samplers(run.config, make_pool(run.config, None))["3-way 2-shot"]
+    by_hand = []
+    for index in range(4):
+        episode = sampler.episode(index)
+        count = len(episode.support_inputs)
+        with torch.no_grad():
+            features = network(torch.cat([episode.support_inputs, episode.query_inputs]), count)
+        distances = nearest_prototype(features[:count], episode.support_labels, 3, features[count:])
+        by_hand.append(float((distances.argmin(1) == episode.query_labels).float().mean()))
+    (found,) = [m["accuracies"] for m in evaluation["methods"] if m["method"].startswith("frozen")]
+    assert found == pytest.approx(by_hand)
+
+
+def test_conv4_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:
+    """Its weights from the run's folder, adapted as a new task is."""
+    learner = make_learner(run.config, CONV4)
+    fill(learner, run.weights("baselines/conv-4.safetensors"))
+    sampler = make_samplers(run.config, make_pool(run.config, None))["3-way 2-shot"]
+    by_hand = []
+    for index in range(4):
+        episode = sampler.episode(index)
+        support = Samples(episode.support_inputs, episode.support_labels, 3)
+        weights = fine_tune(learner, (), support, run.config.adaptation, None, torch.Generator())
+        logits = learner.logits((), weights, episode.support_inputs, episode.query_inputs)
+        by_hand.append(float((logits.argmax(1) == episode.query_labels).float().mean()))
+    (found,) = [m["accuracies"] for m in evaluation["methods"] if m["method"] == "conv-4"]
+    assert found == pytest.approx(by_hand)
+
+
+def test_baselines_train_for_as_many_steps_as_the_run(
+    run: RunFolder, evaluation: dict[str, Any], shown: list[dict[str, Any]]
+) -> None:
+    assert evaluation
+    total = 6 + 3 + 3 + 2 + 3 + 2 + 1
+    trained = {event["network"]: event["step"] for event in shown if event["event"] == "baseline"}
+    assert trained == {CONV4: total, RANDOM: total}
+    for network in (CONV4, RANDOM):
+        weights = load_file(run.path / "baselines" / f"{network.replace(' ', '-')}.safetensors")
+        fresh = make_learner(run.config, network).supernet.shared
+        assert any(not np.array_equal(weights["net." + name], weight) for name, weight in fresh.items())
+
+
+def test_a_second_evaluation_trains_nothing_and_says_the_same(run: RunFolder, evaluation: dict[str, Any]) -> None:
+    shown: list[dict[str, Any]] = []
+    (again,) = evaluate(run, show=shown.append)
+    assert again == evaluation
+    assert [event["event"] for event in shown] == ["method"] * len(METHODS)
+
+
+def test_a_run_that_did_not_finish_is_named(run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "half").mkdir()
+    shutil.copy(run.path / "config.yaml", tmp_path / "half")
+    with pytest.raises(MetanasError, match="did not finish; continue it with"):
+        evaluate(RunFolder(tmp_path / "half"))
+    with pytest.raises(MetanasError, match="is no run"):
+        evaluate(RunFolder(tmp_path / "nothing"))
+
+
+def test_a_pool_without_test_tasks_is_named(run: RunFolder, tmp_path: Path) -> None:
+    splits = {key: value for key, value in TINY["pool"]["splits"].items() if key != "test"}
+    out = train(tiny_config(pool=TINY["pool"] | {"splits": splits}), tmp_path / "run")
+    with pytest.raises(MetanasError, match=r"has no test split; name its tasks under splits\.test"):
+        evaluate(out)
+
+
+@pytest.fixture(scope="module")
+def episodes(run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's own test episodes as files, in the form in which others hand them over."""
+    folder = tmp_path_factory.mktemp("episodes")
+    sampler = make_samplers(run.config, make_pool(run.config, None))["3-way 2-shot"]
+    for index in range(3):
+        episode = sampler.episode(index)
+        for side in ("support", "query"):
+            inputs, labels = getattr(episode, f"{side}_inputs"), getattr(episode, f"{side}_labels")
+            for number, (image, label) in enumerate(zip(inputs, labels, strict=True)):
+                path = folder / f"episode-{index}" / side / f"class{int(label)}" / f"{number:03}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((image[0] * 255).round().to(torch.uint8).numpy()).save(path)
+    (folder / ".hidden").mkdir()
+    return folder
+
+
+def test_episodes_in_folders_are_scored_like_the_same_episodes_of_the_pool(
+    run: RunFolder, evaluation: dict[str, Any], episodes: Path
+) -> None:
+    rows = evaluate_folders(run, episodes)
+    assert [row["episode"] for row in rows] == ["episode-0", "episode-1", "episode-2"]
+    expected = evaluation["methods"][0]["accuracies"][:3]
+    # Nothing is augmented here, and pixels are whole numbers, so the files hold the very same episodes.
+    assert [row["accuracy"] for row in rows] == pytest.approx(expected)
+
+
+def test_a_folder_without_episodes_is_named(run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(MetanasError, match="holds no episode"):
+        evaluate_folders(run, tmp_path)

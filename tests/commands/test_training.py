@@ -1,0 +1,253 @@
+"""Whole runs: one seed gives one result, whatever interrupts it, however many workers compute it."""
+
+import json
+import multiprocessing
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from metanas.commands.training import train
+from metanas.config import as_yaml, load_config
+from metanas.errors import MetanasError
+from metanas.learning.executor import RayActors
+from metanas.learning.worker import Worker
+from metanas.run import RunFolder
+from tests.runs import GENERATIONS, TINY, counted, results, rows, tiny_config, train_and_be_killed
+
+
+class Interruption(Exception):
+    """In place of a user's Control-C."""
+
+
+def interrupt() -> None:
+    raise Interruption
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    train(tiny_config(), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> dict[str, Any]:
+    return results(folder)
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[None]:
+    """One Ray for several runs."""
+    with RayActors(partial(Worker, {}, {}), 0):
+        yield
+
+
+@pytest.fixture
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints within a phase as well; the run of `folder` made none."""
+    monkeypatch.setattr("metanas.search.loop.CHUNK", 1)
+    monkeypatch.setattr("metanas.search.loop.CHECKPOINT", 2)
+
+
+class TestResult:
+    def test_every_generation_measures_all_on_the_same_episodes(self, folder: Path) -> None:
+        found = rows(folder)
+        assert {e.generation for e in found} == set(range(GENERATIONS))
+        for generation in range(GENERATIONS):
+            own = [e for e in found if e.generation == generation]
+            by_architecture: dict[Any, list[int]] = {}
+            for e in own:
+                by_architecture.setdefault(e.architecture, []).append(e.episode)
+            assert len(by_architecture) >= 3
+            assert len({tuple(episodes) for episodes in by_architecture.values()}) == 1
+            assert len({e.weights_version for e in own}) == 1
+        per_generation = [{e.episode for e in found if e.generation == g} for g in range(GENERATIONS)]
+        assert sum(map(len, per_generation)) == len(set.union(*per_generation))  # fresh episodes each time
+        assert all(e.status == "ok" and e.params > 0 and e.macs > 0 and e.split == "validation" for e in found)
+
+    def test_weights_are_trained_and_the_choice_is_a_finalist(self, folder: Path) -> None:
+        population = json.loads((folder / "population.json").read_text())
+        finalists = population["finalists"]
+        assert population["chosen"] in [row["architecture"] for row in finalists]
+        best = max(row["accuracy"] for row in finalists)
+        assert next(r["accuracy"] for r in finalists if r["architecture"] == population["chosen"]) == best
+        assert 1 <= len(population["population"]) <= TINY["search"]["population"]
+        weights = load_file(folder / "weights.safetensors")
+        assert all(np.isfinite(w).all() for w in weights.values())
+        assert {"meta.scale", "meta.rate.head.weight"} <= set(weights)
+
+    def test_the_log_tells_steps_generations_and_phases(self, folder: Path) -> None:
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        steps = [line for line in log if line["event"] == "steps"]
+        assert [line["phase"] for line in steps] == ["warmup", "widening", *["generation"] * 3, *["settling"] * 2]
+        assert [line["step"] for line in steps] == [6, 9, 12, 14, 17, 19, 20]
+        generations = [line for line in log if line["event"] == "generation"]
+        assert [line["generation"] for line in generations] == [0, 1, 2, 3]
+        assert all(line["population"] for line in generations)
+        assert generations[-1]["predictor"]["used"]
+        assert generations[-1]["predictor"]["pruned"] > 0
+        seconds = [line["seconds"] for line in log]
+        assert seconds == sorted(seconds)
+        assert log[-1]["done"] == 1
+
+    def test_the_folder_says_what_was_asked(self, folder: Path) -> None:
+        assert as_yaml(RunFolder(folder).config) == as_yaml(tiny_config())
+        versions = json.loads((folder / "versions.json").read_text())
+        assert {"metanas", "torch", "python", "seed"} <= set(versions)
+
+
+class TestDeterminism:
+    @pytest.mark.usefixtures("_often")
+    def test_the_same_seed_gives_the_same_run(self, expected: dict[str, Any], tmp_path: Path) -> None:
+        train(tiny_config(), tmp_path / "run")
+        assert results(tmp_path / "run") == expected
+
+    def test_another_seed_gives_another_run(self, expected: dict[str, Any], tmp_path: Path) -> None:
+        train(tiny_config(seed=1), tmp_path / "run")
+        other = results(tmp_path / "run")
+        assert other["weights"] != expected["weights"]
+        assert [e.architecture for e in other["rows"]] != [e.architecture for e in expected["rows"]]
+
+    @pytest.mark.usefixtures("_cluster")
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_workers_change_nothing(self, expected: dict[str, Any], tmp_path: Path, workers: int) -> None:
+        train(tiny_config(workers=workers), tmp_path / "run")
+        assert results(tmp_path / "run") == expected
+
+
+class TestResume:
+    @pytest.mark.parametrize("event", [1, 9, 17, 22, 24])
+    @pytest.mark.usefixtures("_often")
+    def test_an_interrupted_run_ends_the_same(self, expected: dict[str, Any], tmp_path: Path, event: int) -> None:
+        out = tmp_path / "run"
+        with pytest.raises(Interruption):
+            train(tiny_config(), out, show=counted(interrupt, event))
+        assert not (out / "population.json").exists()
+        train(tiny_config(), out, resume=True)
+        assert results(out) == expected
+
+    @pytest.mark.usefixtures("_often")
+    def test_it_may_be_interrupted_again_and_again(self, expected: dict[str, Any], tmp_path: Path) -> None:
+        out, interruptions = tmp_path / "run", 0
+        while not (out / "population.json").exists():
+            try:
+                train(tiny_config(), out, resume=True, show=counted(interrupt, 6))
+            except Interruption:
+                interruptions += 1
+            assert interruptions < 20
+        assert interruptions > 3
+        assert results(out) == expected
+
+    @pytest.mark.parametrize(("where", "at"), [("event", 12), ("record", GENERATIONS), ("file", 2), ("file", 8)])
+    def test_a_killed_process_is_no_other(self, expected: dict[str, Any], tmp_path: Path, where: str, at: int) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.runs"])
+        out = tmp_path / "run"
+        process = context.Process(target=train_and_be_killed, args=(where, at, out))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert not (out / "population.json").exists()
+        train(tiny_config(), out, resume=True)
+        assert results(out) == expected
+
+    def test_a_finished_run_is_left_as_it_is(self, folder: Path, expected: dict[str, Any]) -> None:
+        shown: list[dict[str, Any]] = []
+        train(tiny_config(), folder, resume=True, show=shown.append)
+        assert results(folder) == expected
+        assert not shown
+
+    def test_a_folder_with_a_run_is_not_overwritten(self, folder: Path, expected: dict[str, Any]) -> None:
+        with pytest.raises(MetanasError, match="already holds a run; continue it with --resume"):
+            train(tiny_config(), folder)
+        with pytest.raises(MetanasError, match=r"another configuration.*config\.yaml"):
+            train(tiny_config(seed=7), folder, resume=True)
+        assert results(folder) == expected
+
+
+class TestStrategies:
+    @pytest.mark.parametrize(
+        "strategy",
+        [
+            {"name": "regularized"},
+            {"name": "guided", "initial": 2, "model": "forest"},
+            {"name": "reinforce", "batch": 2},
+            {"name": "asha", "over": {"name": "local", "starts": 2}, "rungs": [0.5, 1.0], "eta": 2},
+        ],
+        ids=lambda strategy: strategy["name"],
+    )
+    def test_any_strategy_runs_by_name_within_limits_and_resumes_exactly(
+        self, tmp_path: Path, strategy: dict[str, Any]
+    ) -> None:
+        limits = {"params": 3000}
+        config = tiny_config(
+            search=TINY["search"] | {"strategy": strategy, "limits": limits},
+            budget={"warmup_steps": 2, "widening_steps": 1, "generation_steps": [1, 1], "settling_steps": [1]},
+        )
+        train(config, tmp_path / "whole" / "run")
+        with pytest.raises(Interruption):
+            train(config, tmp_path / "broken" / "run", show=counted(interrupt, 9))
+        train(config, tmp_path / "broken" / "run", resume=True)
+        expected = results(tmp_path / "whole" / "run")
+        assert results(tmp_path / "broken" / "run") == expected
+        population = json.loads((tmp_path / "whole" / "run" / "population.json").read_text())
+        assert population["population"]
+        assert all(row["params"] <= 3000 for row in population["population"])
+        measured = {e.architecture for e in expected["rows"] if e.status == "ok"}
+        assert len(measured) > TINY["search"]["population"]
+
+    def test_a_wrong_strategy_is_named_before_anything_is_written(self, tmp_path: Path) -> None:
+        config = tiny_config(search=TINY["search"] | {"strategy": {"name": "annealing"}})
+        with pytest.raises(MetanasError, match=r"search\.strategy: there is no strategy 'annealing'"):
+            train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_limits_that_no_architecture_meets_end_the_run_with_a_sentence(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("metanas.strategies.archive.BEYOND", 20)
+        config = tiny_config(search=TINY["search"] | {"limits": {"params": 10}})
+        with pytest.raises(MetanasError, match=r"limits: none of 20 architectures .* within params 10; the least"):
+            train(config, tmp_path / "run")
+
+
+class TestMinutes:
+    def test_a_run_by_minutes_repeats_by_steps(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("metanas.search.loop.CHUNK", 2)
+        timed = tiny_config(budget=TINY["budget"] | {"minutes": 0.04})
+        train(timed, tmp_path / "timed")
+        repeat = load_config(tmp_path / "timed" / "repeat.yaml")
+        assert repeat.budget.minutes is None
+        assert len(repeat.budget.generation_steps) == 3  # of no steps where the machine was too slow for one
+        assert min(repeat.budget.steps[:2]) >= 2
+        assert repeat.budget.steps != timed.budget.steps
+        train(repeat, tmp_path / "repeated")
+        assert results(tmp_path / "repeated") == results(tmp_path / "timed")
+
+
+class TestMistakes:
+    def test_a_pool_without_validation_is_refused_before_anything_is_written(self, tmp_path: Path) -> None:
+        splits = {key: value for key, value in TINY["pool"]["splits"].items() if key != "validation"}
+        with pytest.raises(MetanasError, match=r"'digits' has no task in its validation split.*splits\.validation"):
+            train(tiny_config(pool=TINY["pool"] | {"splits": splits}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_too_few_classes_are_named_before_anything_is_written(self, tmp_path: Path) -> None:
+        with pytest.raises(MetanasError, match="ask for fewer ways"):
+            train(tiny_config(validation={"ways": 4, "shots": 2, "queries": 5}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("options", [{"width": [[4]]}, {"widths": [[4, 8]] * 4}, {"widths": 3}])
+    def test_wrong_options_of_the_space_are_named_before_anything_is_written(
+        self, tmp_path: Path, options: dict[str, Any]
+    ) -> None:
+        with pytest.raises(MetanasError, match="space"):
+            train(tiny_config(space={"options": options}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()

@@ -1,0 +1,203 @@
+"""Executors: order, weights on every worker, failures. That they compute the same is shown in test_training."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from metanas.api import Cost
+from metanas.errors import MetanasError
+from metanas.learning.executor import Executor, InProcess, RayActors
+from metanas.learning.learner import Inner, Learner
+from metanas.learning.state import State, pack
+from metanas.learning.supernet import SuperNet
+from metanas.learning.worker import EvaluationJob, GradientJob, OuterStep, Worker
+from metanas.spaces.stages import Stages
+from tests.reference import SmallEpisode, small_episode
+
+SPACE = Stages(size=8, widths=((4, 8),))
+COST = Cost(1, 2)
+
+
+class Episodes:
+    seed = 11
+
+    def episode(self, index: int) -> SmallEpisode:
+        return small_episode(index)
+
+
+def make_learner(seed: int = 0) -> Learner:
+    shared = SPACE.initial_weights(torch.Generator().manual_seed(seed))
+    inner = Inner(steps=1, learned_rates=False)
+    return Learner(SuperNet(SPACE, shared), Learner.initial_meta(shared, inner), inner)
+
+
+def make_worker() -> Worker:
+    return Worker({"net": make_learner()}, {"train": Episodes(), "validation": Episodes()})
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Work that takes the longer the earlier it was asked for; tells who did it."""
+
+    index: int
+
+    def run(self, worker: Worker) -> tuple[int, int, int]:
+        matrix = torch.eye(20)
+        for _ in range(200 * (10 - self.index)):
+            matrix = matrix @ matrix
+        return self.index, os.getpid(), torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Tell:
+    """A weight as the worker holds it."""
+
+    def run(self, worker: Worker) -> tuple[int, float]:
+        return os.getpid(), float(worker.learners["net"].meta["scale"])
+
+
+@dataclass(frozen=True)
+class Broken:
+    def run(self, worker: Worker) -> None:
+        raise ZeroDivisionError("a job that breaks")
+
+
+@pytest.fixture(scope="module")
+def actors() -> Iterator[RayActors]:
+    with RayActors(make_worker, 2) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[InProcess]:
+    with InProcess(make_worker) as executor:
+        yield executor
+
+
+@pytest.fixture(params=["here", "actors"])
+def executor(request: pytest.FixtureRequest) -> Executor:
+    found: Executor = request.getfixturevalue(request.param)
+    return found
+
+
+def test_results_come_in_the_order_of_the_jobs(executor: Executor) -> None:
+    results = executor.run([Slow(index) for index in range(10)])
+    assert [index for index, _, _ in results] == list(range(10))
+    assert len({process for _, process, _ in results}) == executor.workers
+    assert {threads for _, _, threads in results} == {1}
+    assert executor.run([]) == []
+
+
+def test_the_actors_are_other_processes(here: Executor, actors: Executor) -> None:
+    assert {pid for pid, _ in here.run([Tell()])} == {os.getpid()}
+    assert os.getpid() not in {pid for pid, _ in actors.run([Tell()] * 4)}
+    assert (here.workers, actors.workers) == (1, 2)
+
+
+def test_every_worker_gets_new_weights(executor: Executor) -> None:
+    state: State = pack(make_learner())
+    for scale in (0.25, -1.5):
+        executor.load("net", state | {"meta.scale": np.array(scale, dtype=np.float32)})
+        assert {found for _, found in executor.run([Tell()] * 8)} == {scale}
+    executor.load("net", state)
+
+
+def test_what_was_loaded_is_a_copy(executor: Executor) -> None:
+    state = {name: array.copy() for name, array in pack(make_learner()).items()}
+    executor.load("net", state)
+    state["meta.scale"][...] = 9
+    assert {found for _, found in executor.run([Tell()] * 4)} == {0.0}
+
+
+def test_a_job_that_breaks_raises_here(executor: Executor) -> None:
+    with pytest.raises(ZeroDivisionError, match="a job that breaks"):
+        executor.run([Tell(), Broken(), Tell()])
+    assert len(executor.run([Tell()] * 3)) == 3
+
+
+def test_both_compute_the_same_bits(here: Executor, actors: Executor) -> None:
+    state = pack(make_learner(seed=4))
+    for executor in (here, actors):
+        executor.load("net", state)
+    gradients = [GradientJob("net", SPACE.default, index) for index in range(4)]
+    for (a, score), (b, other) in zip(here.run(gradients), actors.run(gradients), strict=True):
+        assert score == other
+        assert a.arrays.keys() == b.arrays.keys()
+        assert all(np.array_equal(a.arrays[name], b.arrays[name]) for name in a.arrays)
+    evaluations = [EvaluationJob("net", SPACE.default, COST, "validation", (5, 6), 1, 0, 0)]
+    ((first, second),), ((third, fourth),) = here.run(evaluations), actors.run(evaluations)
+    assert (first.accuracy, first.loss, second.loss) == (third.accuracy, third.loss, fourth.loss)
+
+
+def test_training_computes_the_same_bits_and_leaves_every_worker_with_them(here: Executor, actors: Executor) -> None:
+    """Three tasks a step on two actors; the second time goes on from the state that the first left."""
+    start = pack(make_learner(seed=5))
+    jobs = [GradientJob("net", SPACE.default, index) for index in range(12)]
+    plan = [OuterStep(tuple(jobs[i : i + 3]), rate=0.01) for i in range(0, 12, 3)]
+    scores = {}
+    for executor in (here, actors):
+        executor.load("net", start)
+        first = executor.train("net", plan[:2])
+        kept = executor.state("net")
+        scores[executor] = first + executor.train("net", plan[2:])
+        executor.load("net", kept)
+        assert executor.train("net", plan[2:]) == scores[executor][2:]
+    assert scores[here] == scores[actors]
+    assert [len(step) for step in scores[here]] == [3] * 4
+    expected = here.state("net")
+    assert not np.array_equal(expected["net.stages.0.first.conv.weight"], start["net.stages.0.first.conv.weight"])
+    found = actors.state("net")
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert len(set(actors.run([Tell()] * 8))) == 2  # two processes, one weight
+    assert len({scale for _, scale in actors.run([Tell()] * 8)}) == 1
+
+
+def test_a_gradient_that_breaks_raises_here(executor: Executor) -> None:
+    broken = GradientJob("net", (*SPACE.default[:-1], 99), 0)
+    with pytest.raises(MetanasError, match="gene 6"):
+        executor.train("net", [OuterStep((GradientJob("net", SPACE.default, 0), broken), 0.01)])
+    executor.load("net", pack(make_learner()))
+    assert len(executor.train("net", [OuterStep((GradientJob("net", SPACE.default, 0),), 0.01)])) == 1
+
+
+def test_a_failed_evaluation_is_a_record_with_its_traceback(executor: Executor) -> None:
+    """The second architecture has a gene that does not exist."""
+    broken = (*SPACE.default[:-1], 99)
+    jobs = [EvaluationJob("net", a, COST, "validation", (3, 4), 1, 2, 7) for a in (SPACE.default, broken)]
+    good, bad = executor.run(jobs)
+    assert [e.status for e in good] == ["ok", "ok"]
+    assert all(e.accuracy is not None and e.loss is not None and e.error is None for e in good)
+    assert [e.status for e in bad] == ["failed", "failed"]
+    assert all(e.accuracy is None and e.loss is None for e in bad)
+    assert all(e.error and "Traceback" in e.error and "99" in e.error for e in bad)
+    for e in (*good, *bad):
+        assert (e.generation, e.weights_version, e.split, e.seed, e.task) == (2, 7, "validation", 11, "noise")
+        assert (e.params, e.macs, e.space) == (1, 2, "stages")
+        assert e.seconds > 0
+    assert [e.episode for e in good] == [e.episode for e in bad] == [3, 4]
+
+
+def test_weights_that_have_diverged_are_a_failure_too(here: Executor) -> None:
+    state = pack(make_learner())
+    here.load("net", state | {"meta.scale": np.array(np.nan, dtype=np.float32)})
+    ((found,),) = here.run([EvaluationJob("net", SPACE.default, COST, "validation", (3,), 1, 0, 0)])
+    here.load("net", state)
+    assert (found.status, found.accuracy, found.loss) == ("failed", None, None)
+    assert "the loss on the query set is nan" in str(found.error)
+
+
+def test_in_process_gives_the_threads_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with InProcess(partial(Worker, {}, {})):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,173 @@
+"""Adapting to a new task: folds, the choice of an architecture against brute force, fine-tuning."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from metanas.learning.inner import HEAD
+from metanas.learning.learner import Inner, Learner
+from metanas.learning.samples import Samples
+from metanas.learning.supernet import SuperNet
+from metanas.learning.transfer import Adaptation, _leave_one_out, choose, fine_tune, folds
+from metanas.seeding import torch_stream
+from metanas.spaces.stages import Stages
+from tests.reference import nearest_prototype, small_episode
+
+SPACE = Stages(size=8, widths=((4, 8), (4, 8)))
+
+
+@pytest.fixture
+def learner() -> Learner:
+    generator = torch.Generator().manual_seed(1)
+    shared = {
+        name: w + 0.3 * torch.randn(w.shape, generator=generator)
+        for name, w in SPACE.initial_weights(generator).items()
+    }
+    inner = Inner(steps=0, learned_rates=False)
+    return Learner(SuperNet(SPACE, shared), Learner.initial_meta(shared, inner), inner)
+
+
+def noisy_support(shots: int, ways: int = 4, seed: int = 0) -> Samples:
+    """Classes that overlap, so that leaving one out goes wrong now and then."""
+    episode = small_episode(seed, ways=ways, shots=shots)
+    noise = torch.rand(episode.support_inputs.shape, generator=torch.Generator().manual_seed(seed + 1))
+    return Samples((episode.support_inputs + 3 * noise) / 4, episode.support_labels, ways)
+
+
+@given(counts=st.lists(st.integers(1, 9), min_size=2, max_size=6), asked=st.integers(2, 8), seed=st.integers(0, 1000))
+def test_folds_are_stratified(counts: list[int], asked: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    parts = folds(labels, asked, rng)
+    if min(counts) == 1:
+        assert parts == []
+        return
+    assert len(parts) == min(asked, min(counts))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    for label, count in enumerate(counts):
+        sizes = [int((labels[part] == label).sum()) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        assert max(sizes) < count  # a class never lies in one fold alone
+
+
+def brute_force(learner: Learner, architecture: tuple[int, ...], support: Samples) -> np.ndarray:
+    """Leave one out by leaving one out; the statistics of normalisation stay those of the whole support set."""
+    network = learner.supernet.extract(architecture)
+    with torch.no_grad():
+        features = network(support.inputs, len(support.inputs))
+    right = []
+    for row, label in enumerate(support.labels):
+        kept = torch.arange(len(features)) != row
+        distances = nearest_prototype(features[kept], support.labels[kept], support.ways, features[row][None])
+        right.append(int(distances.argmin(1)) == int(label))
+    return np.array(right)
+
+
+def brute_force_choice(answers: dict[tuple[int, ...], np.ndarray]) -> tuple[int, ...]:
+    """From which samples each architecture answers rightly, the first one in question first."""
+    (chosen, first), *others = answers.items()
+    best = 0
+    for architecture, right in others:
+        gained, lost = int((right & ~first).sum()), int((first & ~right).sum())
+        of = gained + lost
+        if sum(math.comb(of, k) for k in range(gained, of + 1)) / 2**of < 0.05:
+            chosen, best = (architecture, right.sum()) if right.sum() > best else (chosen, best)
+    return chosen
+
+
+def test_another_architecture_is_chosen_where_it_answers_significantly_more(learner: Learner) -> None:
+    rng, support = np.random.default_rng(0), noisy_support(20)
+    architectures = [SPACE.default, *(SPACE.sample(rng) for _ in range(7))]
+    answers = {architecture: brute_force(learner, architecture, support) for architecture in architectures}
+    chosen = set()
+    for first in architectures:
+        order = [first, *(a for a in architectures if a != first)]
+        expected = brute_force_choice({architecture: answers[architecture] for architecture in order})
+        assert choose(learner, order, support) == expected
+        chosen.add(expected == first)
+    assert choose(learner, [SPACE.default] * 2, support) == SPACE.default
+    assert chosen == {True, False}
+
+
+def test_leaving_one_out_has_a_closed_form_for_classes_of_unequal_size(learner: Learner) -> None:
+    whole = noisy_support(5)
+    support = whole.take(np.array([0, 1, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16]))
+    counts = torch.bincount(support.labels)
+    assert counts.tolist() == [2, 5, 3, 2]
+    rng = np.random.default_rng(0)
+    for architecture in [SPACE.default, *(SPACE.sample(rng) for _ in range(7))]:
+        right = _leave_one_out(learner, architecture, support, counts)
+        assert right.tolist() == brute_force(learner, architecture, support).tolist()
+
+
+def test_with_a_single_sample_nothing_can_be_left_out(learner: Learner) -> None:
+    support = noisy_support(5).take(np.array([0, 1, 5, 6, 10, 11, 15]))
+    architectures = [SPACE.sample(np.random.default_rng(seed)) for seed in range(3)]
+    assert choose(learner, architectures, support) == architectures[0]
+
+
+def support_loss(learner: Learner, weights: dict[str, Tensor], support: Samples) -> float:
+    with torch.no_grad():
+        logits = learner.support_logits(SPACE.default, weights, support.inputs)
+    return float(F.cross_entropy(logits, support.labels))
+
+
+def test_fine_tuning_lowers_the_loss_of_the_support_set(learner: Learner) -> None:
+    support, generator = noisy_support(4), torch.Generator()
+    before, after = (
+        fine_tune(learner, SPACE.default, support, Adaptation(steps=steps, body_rate=3e-3), None, generator)
+        for steps in (0, 30)
+    )
+    assert support_loss(learner, after, support) < 0.8 * support_loss(learner, before, support)
+
+
+def test_without_steps_it_is_the_nearest_prototype(learner: Learner) -> None:
+    support = noisy_support(3)
+    tuned = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), None, torch.Generator())
+    plain = learner.adapt(SPACE.default, support.inputs, support.labels, support.ways, steps=0)
+    assert tuned.keys() == plain.keys()
+    for name in plain:
+        torch.testing.assert_close(tuned[name], plain[name])
+
+
+def test_rates_of_zero_leave_the_body_alone(learner: Learner) -> None:
+    support = noisy_support(3)
+    kept = fine_tune(
+        learner, SPACE.default, support, Adaptation(steps=3, body_rate=0.0, head_rate=0.1), None, torch.Generator()
+    )
+    moved = fine_tune(learner, SPACE.default, support, Adaptation(steps=3, body_rate=0.1), None, torch.Generator())
+    shared = learner.supernet.weights(SPACE.default)
+    assert all(torch.equal(kept[name], shared[name]) for name in shared)
+    assert not any(torch.equal(moved[name], shared[name]) for name in shared)
+    assert set(kept) == {*shared, *HEAD}
+    assert not any(weight.requires_grad for weight in moved.values())
+
+
+def test_every_step_sees_another_augmented_copy(learner: Learner) -> None:
+    support, seen = noisy_support(3), []
+
+    def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
+        seen.append(images + torch.rand((), generator=generator))
+        return seen[-1]
+
+    first, second = (
+        fine_tune(learner, SPACE.default, support, Adaptation(steps=3), shifted, torch_stream(0, "x")) for _ in range(2)
+    )
+    assert len(seen) == 6
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[3])
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    plain = fine_tune(learner, SPACE.default, support, Adaptation(steps=3), None, torch_stream(0, "x"))
+    assert any(not torch.equal(first[name], plain[name]) for name in first)
+
+
+def test_the_supernet_stays_as_it_was(learner: Learner) -> None:
+    before = {name: w.clone() for name, w in learner.supernet.shared.items()}
+    fine_tune(learner, SPACE.default, noisy_support(3), Adaptation(steps=3), None, torch.Generator())
+    assert all(torch.equal(learner.supernet.shared[name], w) for name, w in before.items())

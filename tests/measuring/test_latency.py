@@ -1,0 +1,208 @@
+"""The latency table against whole networks, on a clock that tests can read; and the objective by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import metanas.measuring.latency
+from metanas.api import Candidate, Cost
+from metanas.commands.candidates import candidates
+from metanas.commands.training import train
+from metanas.config import RunConfig
+from metanas.errors import MetanasError
+from metanas.measuring.cost import cost
+from metanas.measuring.latency import LatencyTable, foretell, measure
+from metanas.parsing import parse
+from metanas.search.objective import LatencyReward
+from metanas.spaces.cells import Cells
+from metanas.spaces.mobile import Mobile
+from metanas.spaces.space import Space
+from metanas.spaces.stages import Stages
+from tests.runs import TINY, tiny_config
+
+SPACES: dict[str, Space] = {
+    "mobile": Mobile(channels=3, widths=((4, 8), (8, 12)), strides=(1, 2), stem=8, features=16),
+    "stages": Stages(channels=3, size=16, widths=((4, 8), (8, 12))),
+}
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that takes a nanosecond a multiply-accumulate of convolutions, and now and then does something else."""
+    now, rng, convolve = [0.0], np.random.default_rng(0), nn.Conv2d.forward
+
+    def forward(layer: nn.Conv2d, inputs: torch.Tensor) -> torch.Tensor:
+        output = convolve(layer, inputs)
+        now[0] += 1e-9 * output.numel() * layer.weight[0].numel()
+        now[0] += 1.0 if rng.random() < 0.01 else 0.0
+        return output
+
+    monkeypatch.setattr(nn.Conv2d, "forward", forward)
+    monkeypatch.setattr(metanas.measuring.latency, "PASSES", 6)
+    monkeypatch.setattr(metanas.measuring.latency, "FASTEST", 2)
+    monkeypatch.setattr(metanas.measuring.latency.time, "thread_time", lambda: now[0])
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize(
+    "space",
+    [
+        Mobile(channels=3, widths=((8,), (12,)), strides=(1, 2), expansions=(2,), depths=(1, 2), stem=8, features=16),
+        Stages(channels=3, size=16, widths=((4,), (8,)), norms=("sample",), depths=(0, 1)),
+    ],
+    ids=["mobile", "stages"],
+)
+def test_the_blocks_of_some_networks_foretell_others(space: Space, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    drawn = list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(60)))
+    table = LatencyTable(space, 16, tmp_path / "latency.json")
+    for architecture in drawn[:15]:
+        table(architecture)
+    known = dict(table.seconds)
+    found = foretell(table, drawn[15:])
+    assert 5 < len(found.measured) <= len(drawn) - 15
+    assert len(set(found.measured.round(12))) > 3
+    assert found.error < 1e-6
+    assert abs(found.bias) < 1e-6
+    assert table.seconds == known  # nothing of those networks was learned by heart
+    again = LatencyTable(space, 16, tmp_path / "latency.json")
+    assert again.seconds == known
+    assert again(drawn[0]) == table(drawn[0])
+
+
+@pytest.mark.usefixtures("clock")
+def test_what_is_in_the_table_is_not_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = SPACES["mobile"]
+    three_layers = tuple(2 if gene % 6 == 3 else value for gene, value in enumerate(space.default))
+    table = LatencyTable(space, 16)
+    first = table(three_layers)
+    monkeypatch.setattr(metanas.measuring.latency, "_passes", None)
+    assert (
+        table(three_layers)
+        == table(space.default[:6] + three_layers[6:])
+        + table.seconds[next(key for key in table.seconds if key.startswith("8x8x8 MBConv") and "residual" in key)]
+    )
+    assert sum(table.seconds.values()) < first  # two layers of a stage are one block
+
+
+@pytest.mark.usefixtures("clock")
+def test_an_image_of_another_size_is_another_shape() -> None:
+    space = SPACES["stages"]
+    assert measure(space, space.default, 32) == pytest.approx(4 * measure(space, space.default, 16), rel=0.01)
+    small, large = LatencyTable(space, 16), LatencyTable(space, 32)
+    assert large(space.default) > 3 * small(space.default)
+    assert not small.seconds.keys() & large.seconds.keys()
+
+
+def test_a_real_network_takes_time() -> None:
+    space = SPACES["mobile"]
+    table = LatencyTable(space, 16)
+    assert table(space.default) > 0
+    assert all(seconds > 0 for seconds in table.seconds.values())
+
+
+def test_bad_tables_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MetanasError, match="space 'cells' are not; take the space stages or mobile"):
+        LatencyTable(Cells(), 28)
+    path = tmp_path / "latency.json"
+    for broken in ("{", "[]", json.dumps({"seconds": {}})):
+        path.write_text(broken)
+        with pytest.raises(MetanasError, match="is no latency table"):
+            LatencyTable(SPACES["mobile"], 16, path)
+    path.write_text(json.dumps({"device": "a telephone", "seconds": {}}))
+    with pytest.raises(MetanasError, match="was measured on 'a telephone'"):
+        LatencyTable(SPACES["mobile"], 16, path)
+
+
+@pytest.mark.parametrize(
+    ("latency", "below", "above", "expected"),
+    [
+        (0.080, -0.07, -0.07, 0.75),
+        (0.160, -0.07, -0.07, 0.75 * 2**-0.07),
+        (0.040, -0.07, -0.07, 0.75 * 2**0.07),
+        (0.040, 0.0, -1.0, 0.75),
+        (0.160, 0.0, -1.0, 0.375),
+    ],
+)
+def test_the_objective_by_hand(latency: float, below: float, above: float, expected: float) -> None:
+    candidate = Candidate((1,), 0.75, Cost(1, 2, latency))
+    rewarded = LatencyReward(0.080, below, above)(candidate)
+    assert rewarded.accuracy == pytest.approx(expected)
+    assert (rewarded.architecture, rewarded.cost) == (candidate.architecture, candidate.cost)
+
+
+def test_the_objective_needs_a_latency_and_a_target() -> None:
+    with pytest.raises(ValueError, match="latency of \\(1,\\) was not measured"):
+        LatencyReward(0.08)(Candidate((1,), 0.75, Cost(1, 2)))
+    with pytest.raises(MetanasError, match=r"objective\.target must be above 0"):
+        parse(RunConfig, TINY | {"objective": {"target": 0}}, "tiny")
+
+
+OPTIONS = {"widths": [[4, 8], [8, 12]], "strides": [1, 2], "depths": [1, 2], "stem": 4, "features": 16}
+SHORT = {"warmup_steps": 2, "widening_steps": 2, "generation_steps": [2], "settling_steps": []}
+
+
+def searched(options: dict[str, Any]) -> Mobile:
+    """The space of a run with these options."""
+    return Mobile(**{key: tuple(map(tuple, v)) if key == "widths" else v for key, v in options.items()})
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_run_maximises_the_reward(tmp_path: Path) -> None:
+    """Members hold what MnasNet's equation makes of their accuracy and of what the table says."""
+    space = searched(OPTIONS)
+    target = 1e-9 * cost(space, space.default, 8).macs
+    config = tiny_config(
+        space={"name": "mobile", "options": OPTIONS},
+        budget=SHORT,
+        objective={"target": target, "below": 0.0, "above": -3.0},
+    )
+    run = train(config, tmp_path / "run")
+    with run.store() as store:
+        rows = [row for row in store.evaluations(run="run") if row.generation == 1]
+    assert any(row.macs * 1e-9 > 1.1 * target for row in rows)
+    table = LatencyTable(space, 8, run.path / "latency.json")
+    for member in run.members:
+        seconds = table(member.architecture)
+        accuracies = [row.accuracy for row in rows if row.architecture == member.architecture]
+        share = min(1.0, (seconds / target) ** -3.0)
+        assert member.cost.latency == seconds
+        assert member.accuracy == pytest.approx(np.mean(accuracies) * share)
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("rewarded", [False, True])
+def test_a_limit_of_latency_holds_in_the_search_and_for_a_new_task(rewarded: bool, tmp_path: Path) -> None:
+    space = searched(OPTIONS)
+    most = 1.2e-9 * cost(space, space.default, 8).macs
+    config = tiny_config(
+        space={"name": "mobile", "options": OPTIONS},
+        budget=SHORT,
+        search=TINY["search"] | {"limits": {"latency": most}},
+        objective={"target": most} if rewarded else None,
+        adaptation=TINY["adaptation"] | {"candidates": 100},
+    )
+    run = train(config, tmp_path / "run")
+    found = candidates(run, run.config)
+    assert len(found) > len(run.members) > 1
+    table = LatencyTable(space, 8, run.path / "latency.json")
+    assert all(table(architecture) <= most for architecture in (*found, *run.population))
+    uniform = [space.sample(np.random.default_rng(seed)) for seed in range(20)]
+    assert any(table(architecture) > most for architecture in uniform)
+
+
+@pytest.mark.usefixtures("clock")
+def test_latency_is_measured_where_a_strategy_counts_it_among_the_costs(tmp_path: Path) -> None:
+    config = tiny_config(
+        space={"name": "mobile", "options": OPTIONS},
+        budget=SHORT,
+        search=TINY["search"] | {"strategy": {"name": "evolution", "costs": ["latency"]}},
+    )
+    run = train(config, tmp_path / "run")
+    table = LatencyTable(searched(OPTIONS), 8, run.path / "latency.json")
+    assert all(member.cost.latency == table(member.architecture) for member in run.members)
