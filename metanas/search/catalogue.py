@@ -52,11 +52,9 @@ def make_strategy(
         raise MetanasError(f"{key}: there is no strategy {name!r}; name one of {', '.join(STRATEGIES)}.")
     kind = STRATEGIES[name]
     parameters = inspect.signature(kind).parameters
-    parts: dict[str, Any] = {}
+    parts: dict[str, Any] = {"limits": limits}
     if "over" in parameters:
         parts["over"] = make_strategy(options.pop("over", OVER), space, size, limits, f"{key}.over")
-    elif "limits" in parameters:
-        parts["limits"] = limits
     if "model" in parameters:
         model = options.pop("model", "gaussian process")
         if model not in GUIDES:

@@ -5,6 +5,7 @@ The controller learns by REINFORCE (Williams 1992; a baseline and an entropy bon
 PPO (Schulman et al. 2017), which NASNet used.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -109,10 +110,10 @@ class Controlled(ABC):
     ) -> None:
         """`rate` is Adam's learning rate, `batch` the lessons of a step, `entropy` the weight of the entropy bonus."""
         rate = self.RATE if rate is None else rate
-        if rate <= 0 or batch < 1 or entropy < 0:
+        if not 0 < rate < math.inf or batch < 1 or not 0 <= entropy < math.inf:
             raise MetanasError(
-                f"controller: rate must be above 0, batch at least 1 and entropy at least 0, but they are {rate}, "
-                f"{batch} and {entropy}."
+                "controller: rate must be above 0 and finite, batch at least 1 and entropy at least 0, but they are "
+                f"{rate}, {batch} and {entropy}."
             )
         self.space, self.size, self.batch, self.entropy = space, size, batch, entropy
         self.archive = Archive(space, limits)

@@ -27,8 +27,12 @@ class Limits:
         check_costs("limits", tuple(self.most))
 
     def met(self, architecture: Architecture) -> bool:
+        return self.excess(architecture) == 0
+
+    def excess(self, architecture: Architecture) -> float:
+        """How far it is beyond the limits: each cost's part above its limit, added up."""
         cost = self.cost(architecture)
-        return all(cost_of(cost, name) <= most for name, most in self.most.items())
+        return sum(max(0.0, cost_of(cost, name) - most) / abs(most or 1.0) for name, most in self.most.items())
 
 
 def check_costs(key: str, names: Sequence[str]) -> None:
@@ -69,6 +73,11 @@ class Archive:
         """How many networks were proposed or told."""
         return len(self._known)
 
+    @property
+    def barren(self) -> bool:
+        """Whether nothing that is known stays within the limits."""
+        return self.limits is not None and not any(map(self.limits.met, self._known))
+
     def fresh(self, count: int, draw: Callable[[], Architecture]) -> list[Architecture]:
         """Up to `count` draws that are new and within the limits, which count as proposed from now on."""
         asked: list[Architecture] = []
@@ -85,10 +94,16 @@ class Archive:
         return asked
 
     def sample(self, count: int, rng: np.random.Generator) -> list[Architecture]:
-        """Up to `count` new architectures, uniform draws. Raises MetanasError when none meets the limits."""
+        """Up to `count` new architectures, uniform draws; where the limits let none of many pass, one that was sought.
+
+        Raises MetanasError when neither drawing nor seeking has ever found any within the limits.
+        """
         asked = self.fresh(count, lambda: self.space.sample(rng))
-        if count and not asked and not self.measured:
-            self.check_limits(rng)
+        if count and not asked and self.limits is not None:
+            sought, excess = self._sought(self.limits, rng)
+            asked = self.propose([sought])
+            if excess and self.barren:
+                raise MetanasError(unmet(self.limits, f"{BEYOND:,} architectures drawn from", self.space, sought))
         return asked
 
     def propose(self, architectures: Sequence[Architecture]) -> list[Architecture]:
@@ -131,19 +146,27 @@ class Archive:
         self.measured = {self.space.canonical(c.architecture): c for c in candidates}
         self._known = {tuple(key) for key in state["known"]}
 
-    def check_limits(self, rng: np.random.Generator) -> None:
-        """Raises MetanasError when none of many uniform draws is within the limits."""
-        if self.limits is None:
-            return
-        drawn = [self.space.sample(rng) for _ in range(BEYOND)]
-        if not any(map(self.limits.met, drawn)):
-            costs = [self.limits.cost(architecture) for architecture in drawn]
-            least = ", ".join(f"{name} {min(cost_of(c, name) for c in costs):g}" for name in self.limits.most)
-            limits = ", ".join(f"{name} {most:g}" for name, most in self.limits.most.items())
-            raise MetanasError(
-                f"limits: none of {BEYOND:,} architectures drawn from the space '{self.space.name}' stays within "
-                f"{limits}; the least that was drawn is {least}: raise the limits."
-            )
+    def _sought(self, limits: Limits, rng: np.random.Generator) -> tuple[Architecture, float]:
+        """From the best of some draws by mutations that exceed the limits less and less: the last, and its excess."""
+        excess, found = min((limits.excess(a), a) for a in (self.space.sample(rng) for _ in range(TRIES)))
+        for _ in range(BEYOND):
+            if excess == 0:
+                break
+            changed = self.space.mutate(found, rng)
+            if (less := limits.excess(changed)) <= excess:
+                excess, found = less, changed
+        return found, excess
+
+
+def unmet(limits: Limits, what: str, space: Genotypes, closest: Architecture) -> str:
+    """The message that none of `what` in a space is within the limits."""
+    cost = limits.cost(closest)
+    least = ", ".join(f"{name} {cost_of(cost, name):g}" for name in limits.most)
+    most = ", ".join(f"{name} {limit:g}" for name, limit in limits.most.items())
+    return (
+        f"limits: none of {what} the space '{space.name}' stays within {most}; the closest that was found has {least}: "
+        "raise the limits."
+    )
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:

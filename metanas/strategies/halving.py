@@ -15,7 +15,7 @@ import numpy as np
 from metanas.api import Architecture, Candidate
 from metanas.errors import MetanasError
 from metanas.spaces.genes import Genotypes
-from metanas.strategies.archive import ranked
+from metanas.strategies.archive import Limits, ranked
 from metanas.strategies.strategy import Strategy
 
 RUNGS = (0.25, 1.0)
@@ -25,15 +25,25 @@ class Race(ABC):
     """Rungs, and who stands on which. What a strategy asks for next is left to the final classes."""
 
     def __init__(
-        self, space: Genotypes, size: int, *, over: Strategy, rungs: Sequence[float] = RUNGS, eta: float = 4.0
+        self,
+        space: Genotypes,
+        size: int,
+        *,
+        over: Strategy,
+        rungs: Sequence[float] = RUNGS,
+        eta: float = 4.0,
+        limits: Limits | None = None,
     ) -> None:
-        """Of `eta` on a rung one climbs."""
+        """Of `eta` on a rung one climbs. What is told beyond the `limits`, which `over` keeps to, is left out."""
+        if isinstance(over, Race):
+            raise MetanasError("over: a race over a race has no meaning; name the strategy that proposes who starts.")
         if not rungs or sorted(set(rungs)) != list(rungs) or rungs[0] <= 0 or rungs[-1] != 1 or eta <= 1:
             raise MetanasError(
                 f"rungs must ascend from a share above 0 to 1, and eta be above 1, but they are {list(rungs)} and "
                 f"{eta:g}."
             )
         self.space, self.size, self.over, self.rungs, self.eta = space, size, over, tuple(rungs), eta
+        self.limits = limits
         self.top = len(rungs) - 1
         self.standings: list[dict[Architecture, Candidate]] = [{} for _ in rungs]  # by canonical form
         self._awaited: dict[Architecture, int] = {}  # canonical form -> the rung that it was asked for
@@ -49,8 +59,13 @@ class Race(ABC):
         return tuple(found.values())[: self.size]
 
     def fidelity(self, architecture: Architecture) -> float:
-        """The share of a full measurement to spend on what was asked for last; 1 where nothing is awaited."""
-        return self.rungs[self._awaited.get(self.space.canonical(architecture), self.top)]
+        """The share of a full measurement to spend on an architecture; 1 on a stranger."""
+        return self.rungs[self._rung_of(self.space.canonical(architecture))]
+
+    def _rung_of(self, key: Architecture) -> int:
+        """Where it is awaited, else the highest on which it stands."""
+        standing = (rung for rung in range(self.top, -1, -1) if key in self.standings[rung])
+        return self._awaited.get(key, next(standing, self.top))
 
     def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         """Those that climb, before new ones of the strategy inside. One at least, as long as any is left."""
@@ -65,11 +80,14 @@ class Race(ABC):
         return asked
 
     def tell(self, candidates: Sequence[Candidate]) -> None:
-        """Measurements at the fidelity that was asked for; in full, where none was."""
+        """Measurements at their `fidelity`; one that was told before is replaced."""
         lowest = []
         for candidate in candidates:
+            if self.limits is not None and not self.limits.met(candidate.architecture):
+                continue
             key = self.space.canonical(candidate.architecture)
-            rung = self._awaited.pop(key, self.top)
+            rung = self._rung_of(key)
+            self._awaited.pop(key, None)
             self.standings[rung][key] = candidate
             if rung == 0:
                 lowest.append(candidate)

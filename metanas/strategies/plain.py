@@ -8,7 +8,7 @@ import numpy as np
 from metanas.api import Architecture, Candidate
 from metanas.errors import MetanasError
 from metanas.spaces.genes import Genotypes, enumerated, neighbours
-from metanas.strategies.archive import Archive, Limits
+from metanas.strategies.archive import Archive, Limits, unmet
 
 LARGEST = 10**6
 """Architectures beyond which no exhaustive search is begun."""
@@ -47,7 +47,7 @@ class Exhaustive:
                 f"the space '{space.name}' has {space.size():.3g} architectures, too many for the exhaustive strategy "
                 f"(at most {LARGEST:,}); choose another strategy or a smaller space."
             )
-        self.size, self.archive = size, Archive(space, limits)
+        self.size, self.archive, self.limits = size, Archive(space, limits), limits
         self._next = 0
 
     @property
@@ -56,13 +56,14 @@ class Exhaustive:
         return self.archive.best(self.size)
 
     def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
-        """The next ones; none when all were asked for. Raises MetanasError when no draw meets the limits."""
+        """The next ones; none when all were asked for. Raises MetanasError when none at all meets the limits."""
         space, asked = self.archive.space, list[Architecture]()
-        if self._next == 0:
-            self.archive.check_limits(rng)
         while len(asked) < count and self._next < space.size():
             asked += self.archive.propose([enumerated(space, self._next)])
             self._next += 1
+        if count and not asked and self.limits is not None and self.archive.barren:
+            every = (enumerated(space, index) for index in range(space.size()))
+            raise MetanasError(unmet(self.limits, "all architectures of", space, min(every, key=self.limits.excess)))
         return asked
 
     def tell(self, candidates: Sequence[Candidate]) -> None:
@@ -84,6 +85,8 @@ class LocalSearch:
     """
 
     def __init__(self, space: Genotypes, size: int, *, starts: int = 10, limits: Limits | None = None) -> None:
+        if starts < 1:
+            raise MetanasError(f"local search: starts must be at least 1, but is {starts}.")
         self.size, self.starts, self.archive = size, starts, Archive(space, limits)
         self._centre: Architecture | None = None
         self._drawn = 0  # uniform draws of this climb

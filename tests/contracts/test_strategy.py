@@ -13,7 +13,7 @@ from metanas.search.catalogue import STRATEGIES, make_strategy
 from metanas.seeding import stream
 from metanas.statistics import paired
 from metanas.strategies.archive import Limits
-from metanas.strategies.halving import Race, fidelity
+from metanas.strategies.halving import fidelity
 from metanas.strategies.strategy import Strategy
 from tests.strategies.digits import Digits, cost, measure
 
@@ -167,13 +167,21 @@ def test_limits_are_kept(name: str) -> None:
     asked = [a for fresh in course(strategy, 0, 5) for a in fresh]
     assert len(asked) == 20 or name in HALVING
     assert all(sum(a) <= 4 for a in asked)
-    if not isinstance(strategy, Race):  # a race keeps what it was told in full
-        assert all(sum(c.architecture) <= 4 for c in strategy.population)
+    assert all(sum(c.architecture) <= 4 for c in strategy.population)
+
+
+def test_limits_that_hardly_anything_meets_are_met(name: str) -> None:
+    """One of 4^8 architectures, which no draws of thousands would find."""
+    strategy = make(name, length=8, limits=Limits(lambda a: Cost(1 + sum(a), 1), {"params": 1}))
+    asked = [a for fresh in course(strategy, 0, 3) for a in fresh]
+    assert set(asked) == {(0,) * 8}
 
 
 def test_limits_that_nothing_meets_are_an_error_and_no_endless_loop(name: str) -> None:
     strategy = make(name, limits=Limits(cost, {"macs": 9}))
-    with pytest.raises(MetanasError, match=r"limits: none of .* stays within macs 9; the least that was drawn is macs"):
+    with pytest.raises(
+        MetanasError, match=r"limits: none of .* stays within macs 9; the closest .* has macs 10: raise"
+    ):
         strategy.ask(3, np.random.default_rng(0))
 
 

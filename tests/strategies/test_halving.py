@@ -5,11 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from metanas.api import Architecture
+from metanas.api import Architecture, Candidate
 from metanas.errors import MetanasError
 from metanas.strategies.halving import Asha, Halving, Hyperband, Race, fidelity
 from metanas.strategies.plain import Random
-from tests.strategies.digits import Digits, measure
+from tests.strategies.digits import Digits, cost, measure
 
 RUNGS = (1 / 9, 1 / 3, 1.0)
 
@@ -66,8 +66,23 @@ def test_the_strategy_inside_hears_of_the_lowest_rung_alone() -> None:
     strategy = Halving(Digits(6), 4, over=inside, rungs=RUNGS, eta=3)
     history = run(strategy, 13)
     assert {c.architecture for c in inside.population} == {a for a, rung in history if rung == 0}
-    strategy.tell([measure(history[0][0])])  # nobody asked for it: a measurement in full
-    assert history[0][0] in strategy.standings[2]
+
+
+def test_a_result_told_again_stays_on_its_rung_and_a_strangers_is_a_full_one() -> None:
+    strategy = Halving(Digits(6), 4, over=Random(Digits(6), 100), rungs=RUNGS, eta=3)
+    rungs = [a for a, rung in run(strategy, 5) if rung == 0]
+    again = [Candidate(a, 0.125, cost(a)) for a in rungs]
+    strategy.tell([*again, *again])
+    assert [len(standing) for standing in strategy.standings] == [5, 0, 0]
+    assert {c.accuracy for c in strategy.standings[0].values()} == {0.125}
+    assert fidelity(strategy, rungs[0]) == RUNGS[0]
+    strategy.tell([measure((3,) * 6)])
+    assert [len(standing) for standing in strategy.standings] == [5, 0, 1]
+
+
+def test_a_race_over_a_race_is_refused() -> None:
+    with pytest.raises(MetanasError, match="over: a race over a race"):
+        Asha(Digits(6), 4, over=race(Halving))
 
 
 def test_a_batch_does_not_overfill_a_rung_and_a_lost_result_is_replaced() -> None:

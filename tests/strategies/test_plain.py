@@ -6,9 +6,10 @@ import pytest
 from metanas.api import Candidate, Cost
 from metanas.errors import MetanasError
 from metanas.spaces.genes import Genes, enumerated, neighbours
+from metanas.strategies.archive import Limits
 from metanas.strategies.plain import Exhaustive, LocalSearch
 from metanas.strategies.regularized import Regularized
-from tests.strategies.digits import Digits, measure
+from tests.strategies.digits import Digits, cost, measure
 
 
 def test_exhaustive_search_finds_the_best_of_all() -> None:
@@ -17,6 +18,21 @@ def test_exhaustive_search_finds_the_best_of_all() -> None:
         strategy.tell([measure(a) for a in asked])
     assert strategy.population[0].architecture == (3, 0, 3)
     assert len(strategy.archive) == len(Digits(3).different())
+
+
+def test_exhaustive_search_finds_all_within_limits_and_says_so_when_there_are_none() -> None:
+    rng, within = np.random.default_rng(0), {a for a in Digits(3).different() if sum(a) <= 1}
+    strategy = Exhaustive(Digits(3), 1, limits=Limits(cost, {"params": 1}))
+    strategy.tell([measure((3, 3, 3))])
+    assert set(strategy.ask(100, rng)) == within
+    assert strategy.ask(100, rng) == []
+    with pytest.raises(MetanasError, match="none of all architectures of the space 'digits' stays within params -1"):
+        Exhaustive(Digits(3), 1, limits=Limits(cost, {"params": -1})).ask(1, rng)
+
+
+def test_local_search_without_a_start_is_refused() -> None:
+    with pytest.raises(MetanasError, match="starts must be at least 1, but is 0"):
+        LocalSearch(Digits(3), 1, starts=0)
 
 
 def test_exhaustive_search_of_a_large_space_is_refused() -> None:
