@@ -67,7 +67,6 @@ CONTENDERS = {
     "reinforce": Contender({"name": "reinforce"}, batch=5),
     "ppo": Contender({"name": "ppo"}, batch=5),
     "guided, process": Contender({"name": "guided"}, batch=5),
-    "guided, trees": Contender({"name": "guided", "model": "trees"}, batch=10),
     "guided, Thompson": Contender({"name": "guided", "acquisition": "thompson"}, batch=5),
     "halving": race("halving", "random"),
     "hyperband": race("hyperband", "random"),
@@ -128,6 +127,16 @@ class Result:
     def mean(self, queries: int) -> tuple[float, float]:
         """Mean test score and half of its 95% interval over seeds (NaN for one seed)."""
         return mean_interval(self.scores[:, queries - 1])
+
+    def row(self, table: Table, queries: Sequence[int]) -> dict[str, Any]:
+        """For the JSON object."""
+        reached = {q: self.mean(q) for q in queries}
+        return {
+            "seeds": len(self.scores),
+            **{str(q): {"mean": m, "half": h, "regret": table.tested.max() - m} for q, (m, h) in reached.items()},
+            "hours": self.hours.mean(),
+            "ms": 1e3 * self.seconds / self.scores.size,
+        }
 
 
 def measure(table: Table, contender: Contender, seeds: int, queries: int) -> Result:
@@ -202,13 +211,7 @@ def main() -> None:
         show(name, table, results, asked.queries)
         if asked.out:
             plot(asked.out, name, table, results)
-        report[name] = {
-            label: {
-                "seeds": len(result.scores),
-                **{str(q): dict(zip(("mean", "half"), result.mean(q), strict=True)) for q in asked.queries},
-            }
-            for label, result in results.items()
-        }
+        report[name] = {label: result.row(table, asked.queries) for label, result in results.items()}
     if asked.json:
         print(json.dumps(report))
 
