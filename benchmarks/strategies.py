@@ -129,14 +129,17 @@ class Result:
         return mean_interval(self.scores[:, queries - 1])
 
     def row(self, table: Table, queries: Sequence[int]) -> dict[str, Any]:
-        """For the JSON object."""
-        reached = {q: self.mean(q) for q in queries}
-        return {
-            "seeds": len(self.scores),
-            **{str(q): {"mean": m, "half": h, "regret": table.tested.max() - m} for q, (m, h) in reached.items()},
-            "hours": self.hours.mean(),
-            "ms": 1e3 * self.seconds / self.scores.size,
-        }
+        """For the JSON object, in which nothing stands for what there is not."""
+
+        def number(value: float) -> float | None:
+            return None if np.isnan(value) else float(value)
+
+        best, row = table.tested.max(), dict[str, Any]()
+        for q in queries:
+            mean, half = self.mean(q)
+            row[str(q)] = {"mean": number(mean), "half": number(half), "regret": number(best - mean)}
+        time = {"hours": number(self.hours.mean()), "ms": 1e3 * self.seconds / self.scores.size}
+        return {"seeds": len(self.scores), **row, **time}
 
 
 def measure(table: Table, contender: Contender, seeds: int, queries: int) -> Result:
