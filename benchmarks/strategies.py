@@ -62,7 +62,7 @@ CONTENDERS = {
     "evolution one-point": Contender({"name": "evolution", "costs": [], "crossover": "one-point"}),
     "NSGA-II, macs": Contender({"name": "evolution"}),
     "regularized 20/10": Contender({"name": "regularized", "sample": 10}),
-    "regularized 20/10, repeats": Contender({"name": "regularized", "sample": 10}, repeats=True),
+    "regularized 15/7, repeats": Contender({"name": "regularized", "sample": 7}, size=15, repeats=True),
     "regularized 100/25": Contender({"name": "regularized"}, size=100),
     "reinforce": Contender({"name": "reinforce"}, batch=5),
     "ppo": Contender({"name": "ppo"}, batch=5),
