@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metanas.api import Architecture
-from metanas.learning.inner import HEAD, Weights, apply_head, inner_loop, prototype_head
+from metanas.learning.inner import HEAD, Weights, apply_head, discriminant_head, inner_loop
 from metanas.learning.meta import MetaGradient, Method, Problem, meta_gradient
 from metanas.learning.problems import (
     SCALE,
@@ -159,12 +159,21 @@ class Learner:
         return apply_head(weights, features[len(support) :])
 
     @torch.no_grad()
-    def prototypes(
-        self, architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor, labels: Tensor, ways: int
+    def discriminant(
+        self,
+        architecture: Architecture,
+        weights: Mapping[str, Tensor],
+        inputs: Tensor,
+        copies: Sequence[Tensor],
+        labels: Tensor,
+        ways: int,
     ) -> Weights:
-        """The head of the class means of features by `weights`."""
-        features = self.features(architecture, weights, self._laid_out(inputs), len(inputs))
-        return prototype_head(features, labels.to(self.device), ways, self.meta[SCALE].exp())
+        """The head of class means and common covariance of features by `weights`, of inputs and augmented copies."""
+        rows = self._laid_out(torch.cat([inputs, *copies]))
+        features = self.features(architecture, weights, rows, len(inputs))
+        own, spread = features[: len(inputs)], features[len(inputs) :]
+        spread = spread.reshape(len(copies), *own.shape)
+        return discriminant_head(own, spread, labels.to(self.device), ways, self.meta[SCALE].exp())
 
     @torch.no_grad()
     def embed(self, architecture: Architecture, support: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from metanas.learning.samples import Samples
 from metanas.statistics import sign_test
 
 SIGNIFICANT = 0.05
+COPIES = 4
+"""Augmented copies of each sample that show how its class spreads."""
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -97,10 +99,12 @@ def fine_tune(
 ) -> Weights:
     """Weights of body and head for `Learner.logits`, after `adaptation.steps` steps from the prototypes.
 
-    The head that is returned starts anew from the prototypes of the adapted features: on meta-validation episodes the
-    head that the steps trained did worse, having learned its few samples by heart.
+    The head that is returned is the discriminant of the adapted features: on meta-validation episodes the head that the
+    steps trained did worse, having learned its few samples by heart. Without steps it is that of the prototypes.
     """
     start = learner.adapt(architecture, support.inputs, support.labels, support.ways, steps=0)
+    if not adaptation.steps:
+        return start
     leaves = {name: weight.clone().requires_grad_() for name, weight in start.items()}
     head = [weight for name, weight in leaves.items() if name.startswith("head.")]
     body = [weight for name, weight in leaves.items() if not name.startswith("head.")]
@@ -115,4 +119,5 @@ def fine_tune(
         torch.autograd.backward(loss)
         optimizer.step()
     adapted = {name: weight.detach() for name, weight in leaves.items()}
-    return adapted | learner.prototypes(architecture, adapted, support.inputs, support.labels, support.ways)
+    copies = [] if augment is None else [augment(support.inputs, generator) for _ in range(COPIES)]
+    return adapted | learner.discriminant(architecture, adapted, support.inputs, copies, support.labels, support.ways)

@@ -3,14 +3,16 @@
 import gc
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 from torch.nn import functional as F
 
-from metanas.learning.inner import apply_head, inner_loop, prototype_head
+from metanas.learning.inner import SHRINKAGE, apply_head, discriminant_head, inner_loop, prototype_head
 from tests.reference import Weights, adapted, nearest_prototype
 
 
@@ -31,6 +33,33 @@ def test_the_head_is_the_nearest_prototype(ways: int, width: int, extra: int, se
     assert torch.equal(logits.argmax(1), distances.argmin(1))
     expected = F.log_softmax(-3 / width**0.5 * distances, 1)
     torch.testing.assert_close(F.log_softmax(logits, 1), expected, rtol=1e-10, atol=1e-10)
+
+
+@settings(max_examples=30, deadline=None)
+@given(ways=st.integers(2, 5), width=st.integers(2, 20), shots=st.integers(2, 4), seed=st.integers(0, 1000))
+def test_the_discriminant_is_scikit_learns(ways: int, width: int, shots: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(ways * shots, width, generator=generator, dtype=torch.float64)
+    labels = torch.arange(ways).repeat(shots)
+    head = discriminant_head(features, features.new_empty(0, *features.shape), labels, ways)
+    reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=np.full(ways, 1 / ways))
+    reference.fit(features.numpy(), labels.numpy())
+    level = np.trace(reference.covariance_) / width
+    theirs = np.linalg.solve(reference.covariance_, reference.means_.T) * 2 * level / width**0.5
+    np.testing.assert_allclose(head["head.weight"].numpy(), theirs.T, rtol=1e-6, atol=1e-8)
+    answers = apply_head(head, features).argmax(1)
+    np.testing.assert_array_equal(answers.numpy(), reference.predict(features.numpy()))
+
+
+def test_copies_tell_along_which_direction_classes_spread() -> None:
+    """Two classes apart in both features; copies differ in the first, so the second decides."""
+    features, labels = torch.tensor([[0.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1])
+    none = features.new_empty(0, 2, 2)
+    torch.testing.assert_close(discriminant_head(features, none, labels, 2), prototype_head(features, labels, 2))
+    copies = features + torch.tensor([[3.0, 0.0], [-3.0, 0.0]])[:, None]
+    query = torch.tensor([[0.9, 0.2]])
+    assert apply_head(prototype_head(features, labels, 2), query).argmax() == 1
+    assert apply_head(discriminant_head(features, copies, labels, 2), query).argmax() == 0
 
 
 def quadratic(weights: Weights) -> Tensor:

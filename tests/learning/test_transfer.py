@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from metanas.learning.inner import HEAD
+from metanas.learning.inner import HEAD, discriminant_head
 from metanas.learning.learner import Inner, Learner
+from metanas.learning.problems import SCALE
 from metanas.learning.samples import Samples
 from metanas.learning.supernet import SuperNet
-from metanas.learning.transfer import Adaptation, _leave_one_out, choose, fine_tune, folds
+from metanas.learning.transfer import COPIES, Adaptation, _leave_one_out, choose, fine_tune, folds
 from metanas.seeding import torch_stream
 from metanas.spaces.stages import Stages
 from tests.reference import nearest_prototype, small_episode
@@ -149,6 +150,26 @@ def test_rates_of_zero_leave_the_body_alone(learner: Learner) -> None:
     assert not any(weight.requires_grad for weight in moved.values())
 
 
+def test_the_head_is_the_discriminant_of_the_support_set_and_its_copies(learner: Learner) -> None:
+    """Each image is answered as with the features of the extracted network, normalised by the support set alone."""
+    support, copies = noisy_support(3), list[Tensor]()
+
+    def darker(images: Tensor, generator: torch.Generator) -> Tensor:
+        copies.append(images * torch.rand((), generator=generator))
+        return copies[-1]
+
+    still = Adaptation(steps=1, body_rate=0.0, head_rate=0.0)
+    tuned = fine_tune(learner, SPACE.default, support, still, darker, torch_stream(0, "x"))
+    inputs = torch.cat([support.inputs, *copies[1:]])
+    with torch.no_grad():
+        features = learner.supernet.extract(SPACE.default)(inputs, len(support.inputs))
+    own, *others = features.split(len(support.inputs))
+    expected = discriminant_head(own, torch.stack(others), support.labels, support.ways, learner.meta[SCALE].exp())
+    assert len(others) == COPIES
+    for name in HEAD:
+        torch.testing.assert_close(tuned[name], expected[name])
+
+
 def test_every_step_sees_another_augmented_copy(learner: Learner) -> None:
     support, seen = noisy_support(3), []
 
@@ -159,9 +180,9 @@ def test_every_step_sees_another_augmented_copy(learner: Learner) -> None:
     first, second = (
         fine_tune(learner, SPACE.default, support, Adaptation(steps=3), shifted, torch_stream(0, "x")) for _ in range(2)
     )
-    assert len(seen) == 6
-    assert not torch.equal(seen[0], seen[1])
-    assert torch.equal(seen[0], seen[3])
+    assert len(seen) == 2 * (3 + COPIES)
+    assert not any(torch.equal(seen[0], other) for other in seen[1 : 3 + COPIES])
+    assert torch.equal(seen[0], seen[3 + COPIES])
     assert all(torch.equal(first[name], second[name]) for name in first)
     plain = fine_tune(learner, SPACE.default, support, Adaptation(steps=3), None, torch_stream(0, "x"))
     assert any(not torch.equal(first[name], plain[name]) for name in first)
