@@ -109,14 +109,17 @@ def enlarge(
     out: Annotated[Path, typer.Option("--out", help="The folder to write the network to.")],
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
     data: Data = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was interrupted.")] = False,
     download: Annotated[bool, typer.Option("--download", help="Allow named data sets to be downloaded.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train what a run found in a larger network, deeper and wider, on another task (NASNet's transfer)."""
+    """Train what a run found in a larger network on another task (NASNet's transfer, EfficientNet's scaling)."""
     from metanas.commands.enlarging import enlarge_run
     from metanas.config import EnlargeConfig, read_config
 
-    folder = enlarge_run(run, read_config(config, EnlargeConfig, settings or []), out, data, download)
+    loaded = read_config(config, EnlargeConfig, settings or [])
+    with make_show() as show:
+        folder = enlarge_run(run, loaded, out, data, resume, download, show)
     _print_found(out, folder.read_json("result.json"), as_json)
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from metanas.errors import MetanasError
 from metanas.learning.learner import Inner, Precision
@@ -15,6 +15,7 @@ from metanas.measuring.standalone import Training
 from metanas.parsing import parse
 from metanas.search.objective import LatencyReward
 from metanas.search.schedule import Budget, SearchBudget, SearchSettings
+from metanas.spaces.scaling import Coefficients
 from tasks.episodes import EpisodeSpec
 from tasks.pool import Source
 from tasks.task import ImageForm
@@ -102,11 +103,31 @@ class SearchConfig(TaskConfig):
     workers: int = Field(default=0, ge=0)  # Ray actors; 0 measures in this process
 
 
+TRIAL = Training(epochs=5)
+
+
 class EnlargeConfig(TaskConfig):
-    """A larger task for what a run found: `depth` times the layers or cells, `width` times the channels."""
+    """A larger task for what a run found: `depth` times the layers or cells, `width` times the channels.
+
+    Or compound scaling of depth, width and the images' size by `phi`: with the `coefficients`, or without them with
+    the best of a grid at phi 1, where `trial` is how each of its networks is trained.
+    """
 
     depth: PositiveFloat = 1.0
     width: PositiveFloat = 1.0
+    phi: PositiveFloat | None = None
+    coefficients: Coefficients | None = None
+    trial: Training = TRIAL
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.phi is not None and (self.depth, self.width) != (1, 1):
+            raise MetanasError("depth, width: 'phi' scales both; leave them out, or leave out 'phi'.")
+        if self.phi is None and self.coefficients is not None:
+            raise MetanasError("coefficients: they scale by 'phi', which is not given; add it, such as phi: 1.")
+        if self.trial != TRIAL and (self.phi is None or self.coefficients is not None):
+            raise MetanasError("trial: it is for finding coefficients by 'phi' alone; leave it out.")
+        return self
 
 
 C = TypeVar("C", bound=_Section)

@@ -68,7 +68,7 @@ class SearchFolder(FoundFolder):
 class EnlargedFolder(FoundFolder):
     """What `metanas enlarge` wrote."""
 
-    COMMAND = "metanas enlarge"
+    COMMAND = "metanas enlarge RUN"
 
 
 @dataclass(frozen=True)

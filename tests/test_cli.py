@@ -365,6 +365,8 @@ def test_a_search_and_its_larger_network(metanas: Command, tmp_path: Path) -> No
     assert code == 0
     assert json.loads(out)["architecture"] == result["architecture"]
     assert json.loads(out)["macs"] > result["macs"]
+    code, again, _ = metanas("enlarge", "found", "larger.yaml", "--out", "larger", "--resume", "--json")
+    assert (code, again) == (0, out)
     for wrong, named in (
         (("search", "search.yaml", "--out", "found"), "already holds a run; continue it with --resume"),
         (("search", "search.yaml", "--out", "new", "--set", "evaluators=1"), "key 'evaluators'"),

@@ -89,6 +89,31 @@ def test_an_impossible_episode_keeps_its_own_sentence() -> None:
         parse(RunConfig, TINY | {"train": {"ways": 1}}, "run.yaml")
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"phi": 1, "depth": 2}, "depth, width: 'phi' scales both"),
+        ({"phi": 1, "width": 1.5}, "depth, width: 'phi' scales both"),
+        ({"coefficients": {}}, "coefficients: they scale by 'phi', which is not given"),
+        ({"trial": {"epochs": 3}}, "trial: it is for finding coefficients"),
+        ({"phi": 1, "coefficients": {}, "trial": {"epochs": 3}}, "trial: it is for finding coefficients"),
+        ({"phi": 1, "coefficients": {"depth": 0.5}}, "scaling coefficients must be at least 1"),
+        ({"phi": 1, "coefficients": {"hight": 2}}, "key 'coefficients.hight'"),
+        ({"phi": 0}, "key 'phi'"),
+    ],
+)
+def test_ways_to_enlarge_that_exclude_each_other_are_named(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(MetanasError, match=said) as caught:
+        parse(EnlargeConfig, {"name": "larger"} | change, "enlarge.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_compound_scaling_reads_back_the_same(tmp_path: Path) -> None:
+    for change in ({"phi": 2, "trial": {"epochs": 2}}, {"phi": 1, "coefficients": {}}, {"depth": 2, "width": 3}):
+        config = parse(EnlargeConfig, {"name": "larger"} | change, "enlarge.yaml")
+        assert read_config(written(tmp_path, as_yaml(config)), EnlargeConfig) == config
+
+
 class TestSet:
     def test_settings_are_laid_over_the_file(self, tmp_path: Path) -> None:
         path = written(tmp_path, TINY)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from metanas.config import SearchConfig
+from metanas.config import EnlargeConfig, SearchConfig
 from metanas.measuring.measures import Estimator
 from metanas.parsing import parse
 from tests.runs import tiny_config
@@ -44,13 +44,17 @@ def test_the_page_on_spaces_runs(names: dict[str, dict[str, Any]]) -> None:
     assert page["rewarded"].accuracy == pytest.approx(0.9)
     assert page["error"] >= 0
     assert 2.5 < page["growth"] < 7
-    assert page["accuracies"][page["best"]] == max(page["accuracies"].values())
+    assert 1.6 <= page["best"].growth <= 2.4
 
 
 def test_the_configurations_are_configurations() -> None:
-    for text in blocks("spaces.md", "yaml"):
-        for line in text.splitlines():
-            tiny_config(**yaml.safe_load(line))
+    *sections, scaling = blocks("spaces.md", "yaml")
+    for line in "".join(sections).splitlines():
+        tiny_config(**yaml.safe_load(line))
+    both = yaml.safe_load(scaling)
+    for left_out in ("coefficients", "trial"):
+        way = {key: value for key, value in both.items() if key != left_out}
+        assert parse(EnlargeConfig, {"name": "larger"} | way, "spaces.md").phi == 2
     for text in blocks("search.md", "yaml"):
         whole = [text] if text.startswith("name:") else text.splitlines()
         for section in whole:

@@ -54,6 +54,9 @@ def describe(event: dict[str, Any]) -> str:
             return f"shared weights: step {event['step']}"
         case "darts":
             return f"DARTS: step {event['step']}, {event['skips'][-1] if event['skips'] else 0} skip connections"
+        case "point":
+            accuracy = "failed" if event["accuracy"] is None else f"accuracy {event['accuracy']:.1%}"
+            return f"scaling, point {event['point']}: growth {event['growth']:.2f}, {accuracy}"
         case "method":
             return f"{event['test']}, {event['method']}: {event['accuracy']:.2%} +- {event['interval']:.2%}"
     return ""

@@ -119,6 +119,7 @@ def write_report(
         "cost_chart": _cost_chart(population, {line["generation"] for line in generations}, evaluations)
         if population
         else None,
+        "latency": (_read_json(run / "latency.json") or {}).get("check"),
         "curves": _curves(log, generations),
         "predictor_chart": predictor_quality(judgements, config["predictor"]["floor"]) if judgements else None,
         "effects_chart": gene_effects(effects[:MOST_EFFECTS]) if effects else None,

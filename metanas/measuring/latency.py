@@ -30,6 +30,10 @@ FASTEST = 15
 """Of these, the ones that count: whatever else the machine does only adds to the others."""
 WARM_UP = 3
 """Passes before, which do not count."""
+WHOLE = 8
+"""Random networks that a table which is kept is held against."""
+NEIGHBOURS = 12
+"""The most neighbours that the blocks of one of them are looked for in."""
 
 
 @torch.no_grad()
@@ -43,13 +47,15 @@ class LatencyTable:
     """Architectures to seconds, by the sum of their blocks.
 
     A block is timed when it is first asked for, while its whole network runs: alone, in a cache that is full of nothing
-    else, it would be faster. With a `path`, what was measured is kept in that JSON file and read from it. Raises
+    else, it would be faster. With a `path`, what was measured is kept in that JSON file and read from it; before its
+    first answer such a table is held against whole networks, and how far off it was is kept beside the seconds. Raises
     MetanasError for a file of another device, and for a space whose networks are no chains of blocks.
     """
 
     def __init__(self, space: Space, size: int, path: Path | None = None) -> None:
         self.space, self.size, self.path = space, size, path
         self.seconds: dict[str, float] = {}
+        self.checked: dict[str, float] | None = None
         self._known: dict[Architecture, float] = {}
         if not space.build(space.default).blocks():
             raise MetanasError(
@@ -57,9 +63,11 @@ class LatencyTable:
                 "are not; take the space stages or mobile."
             )
         if path is not None and path.is_file():
-            self.seconds = _read(path)
+            self.seconds, self.checked = _read(path)
 
     def __call__(self, architecture: Architecture) -> float:
+        if self.path is not None and self.checked is None:
+            self._check()
         if architecture not in self._known:
             self._known[architecture] = self._sum(architecture)
         return self._known[architecture]
@@ -79,9 +87,17 @@ class LatencyTable:
             self._save()
         return sum(self.seconds[key] for key in keys)
 
+    def _check(self) -> None:
+        # In a table of its own: what this one knows already may come from those very networks.
+        own = LatencyTable(self.space, self.size)
+        self.checked = check(own, np.random.default_rng(0)).row()
+        self.seconds = own.seconds | self.seconds
+        self._save()
+
     def _save(self) -> None:
         if self.path is not None:
-            write_text(self.path, json.dumps({"device": device(), "seconds": self.seconds}, indent=1))
+            content = {"device": device(), "check": self.checked, "seconds": self.seconds}
+            write_text(self.path, json.dumps(content, indent=1))
 
 
 @dataclass(frozen=True)
@@ -101,12 +117,40 @@ class Foretold:
         """The mean of predicted / measured - 1."""
         return float(np.mean(self.predicted / self.measured - 1))
 
+    @property
+    def median(self) -> float:
+        """The median of |predicted - measured| / measured."""
+        return float(np.median(np.abs(self.predicted / self.measured - 1)))
+
+    def row(self) -> dict[str, float]:
+        """On how many networks, and how far off, as files hold it."""
+        if not len(self.measured):
+            return {"networks": 0}
+        return {"networks": len(self.measured), "median": self.median, "bias": self.bias}
+
 
 def foretell(table: LatencyTable, architectures: Sequence[Architecture]) -> Foretold:
     """Measures those networks whose blocks the table knows, all from other networks, and asks it about them."""
     known = [architecture for architecture in architectures if table.knows(architecture)]
     measured = [measure(table.space, architecture, table.size) for architecture in known]
     return Foretold(np.array(measured), np.array([table(architecture) for architecture in known]))
+
+
+def check(table: LatencyTable, rng: np.random.Generator) -> Foretold:
+    """Holds a table against `WHOLE` random networks, whose blocks are timed in neighbours of theirs: seconds of work.
+
+    Fewer where the neighbours do not have all blocks between them.
+    """
+    space = table.space
+    drawn = list(dict.fromkeys(space.canonical(space.sample(rng)) for _ in range(WHOLE)))
+    for architecture in drawn:
+        for _ in range(NEIGHBOURS):
+            if table.knows(architecture):
+                break
+            neighbour = space.canonical(space.mutate(architecture, rng))
+            if neighbour not in drawn:
+                table(neighbour)
+    return foretell(table, drawn)
 
 
 def device() -> str:
@@ -160,10 +204,12 @@ def _passes(network: Features, image: torch.Tensor, parts: Sequence[nn.Module]) 
     return mean
 
 
-def _read(path: Path) -> dict[str, float]:
+def _read(path: Path) -> tuple[dict[str, float], dict[str, float] | None]:
+    """The seconds, and how far off they were."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        owner, found = content["device"], {str(key): float(seconds) for key, seconds in content["seconds"].items()}
+        owner, checked = content["device"], content.get("check")
+        found = {str(key): float(seconds) for key, seconds in content["seconds"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MetanasError(f"'{path}' is no latency table ({error}); remove it, and it is measured anew.") from error
     if owner != device():
@@ -171,4 +217,4 @@ def _read(path: Path) -> dict[str, float]:
             f"the latency table '{path}' was measured on '{owner}' and this is '{device()}'; remove it, "
             "and it is measured anew."
         )
-    return found
+    return found, checked

@@ -5,17 +5,20 @@ of a cell space gets more cells and channels (Zoph et al. 2018, section 3), one 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
+from typing import ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 
+from metanas.api import Architecture, Cost
 from metanas.errors import MetanasError
 from metanas.spaces.space import Space
 
 DIVISOR = 4
 """Widths stay multiples of this, which convolutions like (8 in EfficientNet, whose networks are wider)."""
+TOLERANCE = 0.2
+"""How far the multiply-accumulates may grow from what coefficients say, as a part of it: 1.6 to 2.4 times for 2."""
 
 
 class Scalable(Space, Protocol):
@@ -30,7 +33,12 @@ S = TypeVar("S", bound=Scalable)
 
 @dataclass(frozen=True)
 class Coefficients:
-    """How depth, width and resolution grow where the multiply-accumulates double (section 3.3, equation 3)."""
+    """How depth, width and resolution grow where the multiply-accumulates double (section 3.3, equation 3).
+
+    The paper's by default.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
 
     depth: float = 1.2
     width: float = 1.1
@@ -44,6 +52,10 @@ class Coefficients:
     def growth(self) -> float:
         """By how much the multiply-accumulates grow: alpha beta^2 gamma^2."""
         return self.depth * self.width**2 * self.resolution**2
+
+    def factors(self, size: int, phi: float) -> tuple[float, float, int]:
+        """By how much depth and width grow, and to which size the images."""
+        return self.depth**phi, self.width**phi, round(size * self.resolution**phi)
 
 
 def coefficient_grid(step: float = 0.1, growth: float = 2.0) -> list[Coefficients]:
@@ -60,20 +72,54 @@ def _grid(step: float, growth: float) -> Iterator[Coefficients]:
 
 def compound(space: S, size: int, coefficients: Coefficients, phi: float) -> tuple[S, int]:
     """Space and images' size for about `growth ** phi` times the multiply-accumulates; phi 0 changes nothing."""
-    larger = round(size * coefficients.resolution**phi)
-    return space.scaled(coefficients.depth**phi, coefficients.width**phi, larger), larger
+    depth, width, larger = coefficients.factors(size, phi)
+    return space.scaled(depth, width, larger), larger
 
 
-def search_coefficients(
-    space: S, size: int, evaluate: Callable[[S, int], float], grid: Sequence[Coefficients] | None = None
-) -> tuple[Coefficients, dict[Coefficients, float]]:
-    """The coefficients whose network of twice the cost is the most accurate, and the accuracy of all of the grid.
+@dataclass(frozen=True)
+class Point:
+    """Coefficients, and what an architecture becomes by them at phi 1: whole layers, channels and pixels.
 
-    `evaluate` trains the base architecture in a space at a size and says how accurate it is. Ties go to the first.
+    `growth` is by how much its multiply-accumulates really grow.
     """
-    tried = coefficient_grid() if grid is None else grid
-    found = {coefficients: evaluate(*compound(space, size, coefficients, 1)) for coefficients in tried}
-    return max(found, key=lambda coefficients: found[coefficients]), found
+
+    coefficients: Coefficients
+    size: int
+    cost: Cost
+    growth: float
+
+
+def realised(
+    space: S,
+    architecture: Architecture,
+    size: int,
+    cost: Callable[[S, Architecture, int], Cost],
+    grid: Sequence[Coefficients] | None = None,
+) -> list[Point]:
+    """What is worth trying of a grid at phi 1, in its order (section 3.3, step 1); the best is for the caller to find.
+
+    Rounding makes different coefficients the same network, of which only the first is kept, and makes the growth
+    another than wanted: by more than `TOLERANCE`, and the point is left out, for it would win by size alone. Raises
+    MetanasError where none is left.
+    """
+    before = cost(space, architecture, size).macs
+    distinct: dict[Hashable, Point] = {}
+    for coefficients in coefficient_grid() if grid is None else grid:
+        larger, pixels = compound(space, size, coefficients, 1)
+        weights = larger.build(architecture).state_dict()
+        network = (pixels, tuple((name, tuple(tensor.shape)) for name, tensor in weights.items()))
+        if network not in distinct:
+            after = cost(larger, architecture, pixels)
+            distinct[network] = Point(coefficients, pixels, after, after.macs / before)
+    points = [p for p in distinct.values() if abs(p.growth / p.coefficients.growth - 1) <= TOLERANCE]
+    if not points:
+        growths = [point.growth for point in distinct.values()]
+        raise MetanasError(
+            f"no point of the grid of scaling coefficients comes within {TOLERANCE:.0%} of the growth that it is for: "
+            f"in whole layers, channels and pixels they are {min(growths):.2f} to {max(growths):.2f} times the "
+            "multiply-accumulates; take a wider space or larger images, or give 'coefficients'."
+        )
+    return points
 
 
 def scaled_width(width: int, factor: float) -> int:

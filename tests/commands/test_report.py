@@ -300,6 +300,16 @@ def test_time_by_phase_adds_up(run: Path) -> None:
     assert cells(page, "everything else")[1] == "2.0 s"
 
 
+def test_the_error_of_the_latency_table_is_told(run: Path) -> None:
+    assert "latency table" not in page_of(run)
+    check = {"networks": 8, "median": 0.0312, "bias": -0.012}
+    (run / "latency.json").write_text(json.dumps({"device": "this", "check": check, "seconds": {}}))
+    assert "against 8 random networks measured whole" in page_of(run)
+    assert "off by at most 3.1% (mean -1.2%)" in page_of(run)
+    (run / "latency.json").write_text(json.dumps({"device": "this", "check": {"networks": 0}, "seconds": {}}))
+    assert "latency table" not in page_of(run)
+
+
 def test_failures_are_counted_and_shown(run: Path) -> None:
     assert "80 evaluations" in page_of(run)
     with Store(f"sqlite:///{run / 'store.sqlite'}") as store:

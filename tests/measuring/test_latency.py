@@ -16,7 +16,7 @@ from metanas.commands.training import train
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.measuring.cost import cost
-from metanas.measuring.latency import LatencyTable, foretell, measure
+from metanas.measuring.latency import LatencyTable, check, foretell, measure
 from metanas.parsing import parse
 from metanas.search.objective import LatencyReward
 from metanas.spaces.cells import Cells
@@ -73,6 +73,47 @@ def test_the_blocks_of_some_networks_foretell_others(space: Space, tmp_path: Pat
     again = LatencyTable(space, 16, tmp_path / "latency.json")
     assert again.seconds == known
     assert again(drawn[0]) == table(drawn[0])
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("name", SPACES)
+def test_a_kept_table_says_how_far_off_it_is(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a device that is a tenth slower whenever a network is measured whole."""
+    whole = metanas.measuring.latency.measure
+    monkeypatch.setattr(metanas.measuring.latency, "measure", lambda *asked: 1.1 * whole(*asked))
+    space, path = SPACES[name], tmp_path / "latency.json"
+    LatencyTable(space, 16, path)
+    assert not path.exists()  # as a run is made before its folder is
+    table = LatencyTable(space, 16, path)
+    table(space.default)
+    found = json.loads(path.read_text())
+    assert found["check"] == table.checked
+    assert found["check"]["networks"] >= 6
+    assert found["check"]["median"] == pytest.approx(1 - 1 / 1.1)
+    assert found["check"]["bias"] == pytest.approx(1 / 1.1 - 1)
+    assert found["seconds"] == table.seconds
+    again = LatencyTable(space, 16, path)
+    assert again.checked == table.checked
+    monkeypatch.setattr(metanas.measuring.latency, "check", None)
+    assert again(space.default) == table(space.default)
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_blocks_of_a_network_that_a_table_is_held_against_are_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, timed, whole = SPACES["mobile"], set(), set()
+    ask = LatencyTable.__call__
+
+    def noted(table: LatencyTable, architecture: tuple[int, ...]) -> float:
+        (whole if table.knows(architecture) else timed).add(architecture)
+        return ask(table, architecture)
+
+    monkeypatch.setattr(LatencyTable, "__call__", noted)
+    found = check(LatencyTable(space, 16), np.random.default_rng(0))
+    assert len(found.measured) == len(found.predicted) >= 6
+    assert found.median < 1e-6
+    drawn = {space.canonical(space.sample(rng)) for rng in [np.random.default_rng(0)] for _ in range(8)}
+    assert drawn & whole
+    assert not drawn & timed
 
 
 @pytest.mark.usefixtures("clock")
