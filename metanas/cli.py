@@ -296,6 +296,15 @@ def _print_found(out: Path, result: dict[str, Any], as_json: bool) -> None:
         return
     print(f"{out}: {result['description']}")
     print(f"validation {result['validation']:.4g}, test {result['test']:.4g}")
+    if result.get("collapsed"):
+        print(_collapse(result))
+
+
+def _collapse(result: dict[str, Any]) -> str:
+    kept, counts = result["kept"], ", ".join(map(str, result["skips"]))
+    why = "its eigenvalue grew" if kept and "eigenvalues" in result else "too many skip connections"
+    end = f"taken is what it had after epoch {kept}" if kept else "what it ended with is taken, see docs/darts.md"
+    return f"DARTS collapsed: {why} (in the normal cell after each epoch: {counts}); {end}."
 
 
 def _over(named: dict[str, Any], settings: list[str] | None) -> list[str]:

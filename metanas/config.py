@@ -89,15 +89,19 @@ class TaskConfig(_Section):
 class SearchConfig(TaskConfig):
     """A search for one architecture, on a task or on the `table` of a benchmark.
 
-    `batch` architectures are asked for at a time. `limits` are the most of each cost.
+    `batch` architectures are asked for at a time. `limits` are the most of each cost. Latency, where `objective`,
+    `limits` or the strategy ask for it, is measured on this device; a table has that of others, of which `device` names
+    one.
     """
 
     table: str | None = None
+    device: str | None = None
     space: SpaceConfig = SpaceConfig()
     strategy: dict[str, Any] = {"name": "evolution"}
     population: PositiveInt = 20
     batch: PositiveInt = 4
     limits: dict[str, float] = {}
+    objective: LatencyReward | None = None  # None for accuracy
     evaluator: Estimator | None = None  # by the strategy: alone, or shared for ENAS
     budget: SearchBudget = SearchBudget()
     workers: int = Field(default=0, ge=0)  # Ray actors; 0 measures in this process

@@ -56,7 +56,7 @@ class FoundFolder(Folder):
 
 
 class SearchFolder(FoundFolder):
-    """What `metanas search` wrote."""
+    """What `metanas search` wrote; also latency.json where a task's latency is an objective, a limit or a cost."""
 
     COMMAND = "metanas search"
 

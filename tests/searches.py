@@ -70,3 +70,17 @@ def results(folder: Path) -> dict[str, Any]:
 def search_and_be_killed(config: SearchConfig, at: int, out: Path) -> None:
     """Runs until the process kills itself, by the signal that nobody can catch, at a line of the log."""
     search(config, out, show=counted(lambda: os.kill(os.getpid(), signal.SIGKILL), at))
+
+
+def log(folder: Path, event: str) -> list[dict[str, Any]]:
+    """The lines of one kind."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+class Interruption(Exception):
+    """In place of a user's Control-C."""
+
+
+def interrupt() -> None:
+    raise Interruption

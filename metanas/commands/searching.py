@@ -2,24 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from metanas.api import Architecture
-from metanas.assembly import make_learner
+from metanas.commands.training import asks_for_latency, make_features
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
 from metanas.found import RESULT, BuiltSpace, SearchFolder, one_thread, read_task, train_found
 from metanas.learning.executor import InProcess, RayActors
 from metanas.learning.samples import Classification
-from metanas.learning.state import fill
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Worker
-from metanas.measuring.cost import cost
 from metanas.measuring.estimation import CostOf, Measured
 from metanas.measuring.measures import ALONE, SHARED, TABLE, Estimator, MeasureRecipe, SharedRecipe, TableRecipe
 from metanas.measuring.oneshot import OneShot
+from metanas.measuring.scores import SCORES
 from metanas.parsing import parse
 from metanas.run import Recorder, RunFolder
 from metanas.search.catalogue import STRATEGIES, make_strategy
@@ -30,9 +32,10 @@ from metanas.spaces.genes import Genotypes
 from metanas.spaces.space import Space
 from metanas.store import Store
 from metanas.strategies.archive import Limits
+from metanas.strategies.halving import Race
 from metanas.strategies.strategy import Strategy
 from metanas.tables.catalogue import load_table
-from metanas.tables.table import tables_folder
+from metanas.tables.table import Table, tables_folder
 
 ENAS, DARTS = "enas", "darts"
 """The strategies that are tied to shared weights: the first asks REINFORCE's controller, the second nobody."""
@@ -90,8 +93,9 @@ def _search_table(config: SearchConfig, name: str, tables: Path, out: Path, resu
         raise MetanasError("evaluator: a table is looked up; leave it out, or 'table'.")
     if config.strategy.get("name") in (ENAS, DARTS):
         raise MetanasError(f"strategy: '{config.strategy['name']}' trains weights, of which a table has none.")
-    table = load_table(tables, name)
+    table = _on_device(config, load_table(tables, name))
     asked = Asked(table.space, table.cost, name, TABLE, TableRecipe(tables, name))
+    config = _with_rungs(config, table)
     strategy = _strategy(config, asked)
     folder = SearchFolder(out)
     folder.begin(config, resume)
@@ -108,6 +112,8 @@ def _search_table(config: SearchConfig, name: str, tables: Path, out: Path, resu
 def _search_task(
     config: SearchConfig, data: Path | None, download: bool, out: Path, resume: bool, show: Show
 ) -> SearchFolder:
+    if config.device is not None:
+        raise MetanasError("device: a task's latency is measured on this device; leave it out, or name a 'table'.")
     task = read_task(config, data, download)
     built = BuiltSpace(config.image, config.space)
     space, folder = built.make(), SearchFolder(out)
@@ -115,7 +121,7 @@ def _search_task(
     if config.strategy.get("name") == DARTS:
         run = partial(_run_darts, config, _darts(config, space, task[1]), show)
     else:
-        asked = _asked(config, space, task[0].name, task[1])
+        asked = _asked(config, space, task[0].name, task[1], out)
         run = partial(_run_rounds, config, asked, _strategy(config, asked), show)
     folder.begin(config, resume)
     if not folder.finished:
@@ -149,6 +155,7 @@ def _run_rounds(
             budget=config.budget,
             batch=config.batch,
             limits=_limits(config, asked),
+            objective=config.objective,
             shared=asked.shared,
             enas=config.strategy["name"] == ENAS,
             progress=progress,
@@ -157,8 +164,11 @@ def _run_rounds(
         )
         architecture = rounds.run()
     effort = {"evaluations": progress.measured, "seconds": progress.seconds}
-    steps = {} if asked.shared is None else {"steps": asked.shared.steps}
-    return Outcome(architecture, progress.round, effort | steps)
+    if asked.shared is not None:
+        effort["steps"] = asked.shared.steps
+    if (latency := asked.cost(architecture).latency) is not None:
+        effort["latency"] = latency
+    return Outcome(architecture, progress.round, effort)
 
 
 def _run_darts(config: SearchConfig, darts: Darts, show: Show, folder: SearchFolder, store: Store) -> Outcome:
@@ -169,7 +179,14 @@ def _run_darts(config: SearchConfig, darts: Darts, show: Show, folder: SearchFol
         darts.restore(found[1])
     store.discard_from(folder.path.name, 0)  # a final training that nobody heard of
     architecture = run_darts(darts, config.budget, progress, folder.save, Recorder(folder, store, show).event)
-    watched = {"steps": darts.steps, "skips": darts.skips, "collapsed": darts.kept is not None}
+    watched: dict[str, Any] = {
+        "steps": darts.steps,
+        "skips": darts.skips,
+        "collapsed": darts.collapsed,
+        "kept": None if darts.kept is None else darts.kept + 1,  # the epoch, counted from 1
+    }
+    if darts.eigenvalues:
+        watched["eigenvalues"] = darts.eigenvalues
     return Outcome(architecture, 0, {"evaluations": 0, "seconds": progress.seconds} | watched)
 
 
@@ -183,17 +200,54 @@ def _strategy(config: SearchConfig, asked: Asked) -> Strategy:
     return make_strategy(choice, asked.space, config.population, _limits(config, asked), "strategy")
 
 
+def _on_device(config: SearchConfig, table: Table) -> Table:
+    """The table with the latency on the device that is named, which must be where latency is asked for."""
+    if config.device is not None:
+        return table.on(config.device)
+    if asks_for_latency(config.strategy, config.limits, config.objective):
+        known = ", ".join(table.latencies)
+        raise MetanasError(
+            f"device: latency is asked for, and the table '{table.name}' has that of {known}; name one."
+            if known
+            else f"the table '{table.name}' has no latency on any device; ask for other costs, or take another table."
+        )
+    return table
+
+
+def _with_rungs(config: SearchConfig, table: Table) -> SearchConfig:
+    """A race climbs the table's fidelities. Raises MetanasError where it names others, or where there is only one."""
+    name, shares = config.strategy.get("name"), table.fidelities
+    kind = STRATEGIES.get(str(name))
+    if not (isinstance(kind, type) and issubclass(kind, Race)):
+        return config
+    if len(shares) == 1:
+        raise MetanasError(
+            f"strategy: '{name}' needs cheap measurements, and the table '{table.name}' has only full ones."
+        )
+    rungs = config.strategy.get("rungs", list(shares))
+    if not isinstance(rungs, list | tuple) or any(rung not in shares for rung in rungs):
+        raise MetanasError(
+            f"strategy.rungs: the table '{table.name}' has measurements after "
+            f"{' and '.join(f'{share:g}' for share in shares)} of a training, but rungs is {rungs}; name some of those."
+        )
+    return config.model_copy(update={"strategy": config.strategy | {"rungs": rungs}})
+
+
 def _limits(config: SearchConfig, asked: Asked) -> Limits | None:
     return Limits(asked.cost, config.limits) if config.limits else None
 
 
-def _asked(config: SearchConfig, space: Space, task: str, parts: Classification) -> Asked:
-    """The evaluator by name."""
+def _asked(config: SearchConfig, space: Space, task: str, parts: Classification, out: Path) -> Asked:
+    """The evaluator by name; where latency is asked for, with a table of it in the folder."""
     default = SHARED if config.strategy.get("name") == ENAS else ALONE
     chosen = config.evaluator or Estimator(default)
     if chosen.name == TABLE:
         raise MetanasError("evaluator.name: 'table' looks up what 'table' names; name one, or another evaluator.")
-    of = lru_cache(None)(partial(cost, space, size=config.image.size))
+    if config.objective is not None and chosen.name in SCORES:
+        raise MetanasError(
+            f"objective: it weighs accuracy, but the evaluator '{chosen.name}' is a score; name another."
+        )
+    of = make_features(config, space, out, asks_for_latency(config.strategy, config.limits, config.objective)).cost
     if chosen.name == SHARED:
         shared = OneShot(space, parts, config.seed)
         return Asked(space, of, task, SHARED, SharedRecipe(space, parts, config.seed), shared)
@@ -202,22 +256,32 @@ def _asked(config: SearchConfig, space: Space, task: str, parts: Classification)
     return Asked(space, of, task, chosen.name, recipe)
 
 
-def _weights(config: SearchConfig, path: Path) -> dict[str, Any]:
-    """The SuperNet's weights of a meta-training run in the same space. Raises MetanasError when it is another."""
-    run = RunFolder(path)
+def _weights(config: SearchConfig, path: Path) -> dict[str, Tensor]:
+    """The shared weights of a run of `metanas train`, or of a search that had some, in the same space.
+
+    Raises MetanasError when there are none, and for another space or other images.
+    """
+    run = SearchFolder(path) if (path / RESULT).is_file() else RunFolder(path)
     if (run.config.space, run.config.image) != (config.space, config.image):
         raise MetanasError(
             f"evaluator.warm_start: the run '{path}' has another space or other images; take over its 'space' and "
             "'image'."
         )
-    learner = make_learner(run.config)
-    fill(learner, run.weights())
-    return learner.supernet.shared
+    state = run.weights() if isinstance(run, RunFolder) else (run.last() or ({}, {}))[1]
+    shared = {name.removeprefix("net."): torch.tensor(w) for name, w in state.items() if name.startswith("net.")}
+    if not shared:
+        raise MetanasError(
+            f"evaluator.warm_start: the search '{path}' trained no shared weights; name a run of `metanas train`, or a "
+            f"search by '{ENAS}' or the evaluator '{SHARED}'."
+        )
+    return shared
 
 
 def _darts(config: SearchConfig, space: Space, parts: Classification) -> Darts:
-    if config.evaluator is not None or config.limits:
-        raise MetanasError("evaluator, limits: DARTS measures no architecture and knows no limits; leave them out.")
+    if config.evaluator is not None or config.limits or config.objective is not None:
+        raise MetanasError(
+            "evaluator, limits, objective: DARTS measures no architecture and knows no costs; leave them out."
+        )
     options = {key: value for key, value in config.strategy.items() if key != "name"}
     settings = parse(DartsSettings, options, "strategy: 'darts'")
     weights = space.initial_weights(torch_stream(config.seed, "shared weights"))

@@ -1,11 +1,11 @@
 """`metanas train`: the whole search, into a run's folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
-from metanas.config import RunConfig, as_yaml
+from metanas.config import RunConfig, SearchConfig, as_yaml
 from metanas.errors import MetanasError
 from metanas.files import save_arrays, write_text
 from metanas.learning.state import weights_of
@@ -15,6 +15,7 @@ from metanas.measuring.latency import LatencyTable
 from metanas.run import RunFolder, RunListener
 from metanas.search.catalogue import make_strategy
 from metanas.search.loop import Outcome, Search, learn
+from metanas.search.objective import LatencyReward
 from metanas.search.schedule import Progress, outer_rate
 from metanas.spaces.space import Space
 from metanas.store import Store
@@ -51,8 +52,7 @@ def train(
     # All say what is wrong with the configuration before anything is written.
     make_samplers(config, pool)
     space = make_space(config)
-    # A strategy, or the one inside a race, names its costs; what is wrong with them is said when it is made.
-    timed = config.objective is not None or "latency" in f"{config.search.strategy} {config.search.limits}"
+    timed = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
     features = make_features(config, space, out, timed)
     limits = make_limits(config, features)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
@@ -89,7 +89,15 @@ def train(
     return folder
 
 
-def make_features(config: RunConfig, space: Space, run: Path, timed: bool) -> ArchitectureFeatures:
+def asks_for_latency(
+    strategy: Mapping[str, Any], limits: Mapping[str, float], objective: LatencyReward | None = None
+) -> bool:
+    """Whether anything in a configuration counts the seconds of an architecture."""
+    # A strategy, or the one inside a race, names its costs; what is wrong with them is said when it is made.
+    return objective is not None or "latency" in limits or "latency" in str(strategy)
+
+
+def make_features(config: RunConfig | SearchConfig, space: Space, run: Path, timed: bool) -> ArchitectureFeatures:
     """What is seen of architectures; where they are `timed`, with the latency table in the folder of the run."""
     latency = LatencyTable(space, config.image.size, run / "latency.json") if timed else None
     return ArchitectureFeatures(space, config.image.size, latency)

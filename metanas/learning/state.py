@@ -17,7 +17,13 @@ def pack(learner: Learner) -> State:
 
 
 def fill(learner: Learner, state: State) -> None:
-    """Copies weights and meta-parameters of `state` into the learner's tensors, in place."""
+    """Copies weights and meta-parameters of `state` into the learner's tensors, in place.
+
+    Meta-parameters that the learner has not are added: those of one-shot training come as they are needed.
+    """
+    for name in [name for name in state if name.startswith("meta.")]:
+        if name.removeprefix("meta.") not in learner.meta:
+            learner.meta[name.removeprefix("meta.")] = torch.tensor(state[name], device=learner.device)
     for kind, targets in (("net.", learner.supernet.shared), ("meta.", learner.meta)):
         for name, target in targets.items():
             copy_into(target, state[kind + name])

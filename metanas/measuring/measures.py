@@ -56,8 +56,8 @@ class Proxy:
 class Estimator:
     """How architectures are measured, by name: "alone", "shared", a zero-cost score, or what a "table" says.
 
-    `proxy`, `training` and `warm_start` (the folder of a run whose SuperNet's weights training begins with) belong to
-    "alone", `batch`, the images of a score, to the scores; MetanasError where another has them.
+    `proxy`, `training` and `warm_start` (the folder of a run or search whose shared weights training begins with)
+    belong to "alone", `batch`, the images of a score, to the scores; MetanasError where another has them.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -82,7 +82,7 @@ class Estimator:
 class Alone:
     """The best accuracy over the epochs of training alone, all of it or by a proxy; a share is one of the epochs.
 
-    With `shared`, the weights of an earlier run's SuperNet, training starts from those.
+    With `shared`, the weights of an earlier run or search, training starts from those.
     """
 
     def __init__(

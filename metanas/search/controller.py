@@ -1,8 +1,9 @@
 """Reinforcement learning: an RNN controller that writes an architecture gene by gene (Zoph et al. 2018, NASNet).
 
-In the cell space the genes are those predictions: for each block two hidden states, two operations and the combination.
-The controller learns by REINFORCE (Williams 1992; a baseline and an entropy bonus as in ENAS, Pham et al. 2018) or by
-PPO (Schulman et al. 2017), which NASNet used.
+In the cell space the genes are those predictions, for each block: state, operation, state, operation and combination,
+which by default is a sum; where the space's `combine` names "sum" and "concat", it is predicted like the others. The
+controller learns by REINFORCE (Williams 1992; a baseline and an entropy bonus as in ENAS, Pham et al. 2018) or by PPO
+(Schulman et al. 2017), which NASNet used.
 """
 
 import math

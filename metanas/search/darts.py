@@ -72,6 +72,22 @@ class DartsSettings:
     window: int = 5
     growth: float = 0.75
 
+    def __post_init__(self) -> None:
+        """Raises MetanasError, which names the key, for a value that cannot be meant."""
+        rates = ("rate", "last_rate", "decay", "architecture_rate", "architecture_decay")
+        ranges = {
+            **{key: (0 <= getattr(self, key) < math.inf, "finite and at least 0") for key in rates},
+            "batch": (self.batch >= 1, "at least 1"),
+            "momentum": (0 <= self.momentum < 1, "at least 0 and below 1"),
+            "temperature": (all(0 < value < math.inf for value in self.temperature), "two finite numbers above 0"),
+            "skips": (self.skips >= 0, "at least 0"),
+            "window": (self.window >= 1, "at least 1"),
+            "growth": (0 < self.growth <= 1, "above 0 and at most 1"),
+        }
+        for key, (sound, expected) in ranges.items():
+            if not sound:
+                raise MetanasError(f"strategy.{key} of 'darts' must be {expected}, but is {getattr(self, key)}.")
+
 
 class Darts:
     """A search over the cell space of `supernet`, whose shared weights it trains in place.
@@ -115,6 +131,15 @@ class Darts:
     def skips(self) -> list[int]:
         """The skip connections of the normal cell after each epoch."""
         return [skip_connections(self.space, discretise(self.space, logits)) for logits in self.history]
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the search was stopped, or its normal cell has more than `skips` skip connections all the same.
+
+        The latter after each of the last `window` epochs, or after all where they were fewer; whatever `stop` is.
+        """
+        last = self.skips[-self.settings.window :]
+        return self.kept is not None or (bool(last) and min(last) > self.settings.skips)
 
     @property
     def temperature(self) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from metanas.api import Architecture, Candidate
+from metanas.api import Architecture, Candidate, Evaluation
 from metanas.errors import MetanasError
 from metanas.learning.state import State, weights_of
 from metanas.measuring.estimation import Measured
@@ -42,6 +42,7 @@ class Progress:
     measured: int = 0  # evaluations, whatever their share
     seconds: float = 0.0
     best: dict[str, Any] | None = None  # the row of the best so far, and the share it was measured at
+    error: str | None = None  # the last line of the first failure
 
 
 class Clock:
@@ -64,7 +65,8 @@ class Rounds:
 
     With `shared`, the evaluator's weights learn too: all steps before the first round; or, where `enas` (Pham et al.
     2018, section 2.2), first on the default network and then between the rounds on what the controller draws, whose
-    last draws are compared when nothing learns any more.
+    last draws are compared when nothing learns any more. `objective` puts something else in place of the accuracies
+    that are maximised.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Rounds:
         budget: SearchBudget,
         batch: int,
         limits: Limits | None,
+        objective: Callable[[Candidate], Candidate] | None,
         shared: OneShot | None,
         enas: bool,
         progress: Progress,
@@ -83,12 +86,12 @@ class Rounds:
         event: Event,
     ) -> None:
         self.seed, self.strategy, self.measure, self.budget, self.batch = seed, strategy, measure, budget, batch
-        self.limits, self.shared, self.enas, self.progress = limits, shared, enas, progress
-        self.save, self.event = save, event
+        self.limits, self.objective, self.shared, self.enas = limits, objective, shared, enas
+        self.progress, self.save, self.event = progress, save, event
         self.clock = Clock(budget, progress.seconds)
 
     def run(self) -> Architecture:
-        """The most accurate of those measured at the largest share. Raises MetanasError when every one failed."""
+        """The best of those measured at the largest share. Raises MetanasError when every one failed."""
         progress = self.progress
         while (progress.spent < self.budget.evaluations and self.clock.used < 1) or progress.round == 0:
             self._learn()
@@ -98,17 +101,20 @@ class Rounds:
                 break
             self.strategy.tell(self._measure(asked, [fidelity(self.strategy, architecture) for architecture in asked]))
             self._checkpoint()
+        compared = progress.measured
         if isinstance(self.strategy, Controlled) and self.enas:
             self._learn()
             drawn = self.strategy.controller.sample(self.strategy.size, stream(self.seed, "last draws"))
             within = [a for a in dict.fromkeys(drawn) if self.limits is None or self.limits.met(a)]
             last = within or [candidate.architecture for candidate in self.strategy.population]
-            progress.best = None  # what was measured before had other weights
-            self._measure(last, [1.0] * len(last))
+            if last:
+                progress.best = progress.error = None  # what was measured before had other weights
+                self._measure(last, [1.0] * len(last))
+                compared = len(last)
         if progress.best is None:
             raise MetanasError(
-                f"all {progress.measured} evaluations of this search failed; the errors are in its store, in the "
-                "column 'error'."
+                f"all {compared} evaluations of which one was to be chosen failed; the first error in the store is: "
+                f"{progress.error}"
             )
         return tuple(progress.best["architecture"])
 
@@ -120,8 +126,20 @@ class Rounds:
             version = self.shared.steps
             self.measure.executor.load(SHARED, weights_of(self.shared.state()))
         share_of = dict(zip(asked, shares, strict=True))
-        measure = replace(self.measure, generation=progress.round, weights_version=version, share=share_of.__getitem__)
+        rows: list[Evaluation] = []
+        measure = replace(
+            self.measure,
+            generation=progress.round,
+            weights_version=version,
+            share=share_of.__getitem__,
+            record=rows.extend,
+        )
         found = [candidate for candidate in measure(asked) if candidate is not None]
+        self.measure.record(rows)
+        errors = (row.error.strip().splitlines()[-1] for row in rows if row.error)
+        progress.error = progress.error or next(errors, None)
+        if self.objective is not None:
+            found = list(map(self.objective, found))
         for candidate in found:
             row = candidate.row() | {"share": share_of[candidate.architecture]}
             if progress.best is None or _standing(row) > _standing(progress.best):
@@ -209,7 +227,7 @@ def run_darts(darts: Darts, budget: SearchBudget, progress: Progress, save: Save
             "darts",
             step=darts.steps,
             skips=darts.skips,
-            collapsed=darts.kept is not None,
+            collapsed=darts.collapsed,
             seconds=clock.seconds,
             done=min(1.0, part(darts.steps)),
         )

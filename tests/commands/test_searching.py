@@ -1,8 +1,8 @@
 """`metanas search` and `metanas enlarge`: every kind of search, interrupted and whole, here and on actors."""
 
-import json
 import multiprocessing
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 
 from metanas.api import Architecture
 from metanas.assembly import make_learner
+from metanas.cli import main
 from metanas.commands.enlarging import enlarge_run
 from metanas.commands.searching import search
 from metanas.config import EnlargeConfig, SearchConfig, as_yaml, read_config
@@ -21,25 +22,27 @@ from metanas.found import EnlargedFolder, SearchFolder, read_task
 from metanas.learning.state import pack
 from metanas.learning.supernet import SuperNet
 from metanas.measuring.measures import Alone
-from metanas.measuring.oneshot import OneShot
+from metanas.measuring.oneshot import OneShot, draw_paths
 from metanas.measuring.standalone import accuracy, make_classifier, train_alone
 from metanas.parsing import parse
 from metanas.run import RunFolder, save_arrays
 from metanas.search.darts import Darts, DartsSettings
 from metanas.seeding import torch_stream
 from metanas.spaces.cells import Cells
-from metanas.tables import nasbench201
 from tests.runs import counted, tiny_config
-from tests.searches import ALONE, CASES, TINY, results, search_and_be_killed, tiny_search, write_spots
+from tests.searches import (
+    ALONE,
+    CASES,
+    TINY,
+    Interruption,
+    interrupt,
+    log,
+    results,
+    search_and_be_killed,
+    tiny_search,
+    write_spots,
+)
 from tests.tables.test_tables import write201
-
-
-class Interruption(Exception):
-    """In place of a user's Control-C."""
-
-
-def interrupt() -> None:
-    raise Interruption
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +61,6 @@ def found(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
         folders[name] = tmp_path_factory.mktemp(name) / "run"
         search(tiny_search(data, **changes), folders[name])
     return folders
-
-
-def log(folder: Path, event: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["event"] == event]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -111,9 +109,34 @@ def test_a_killed_one_goes_on_to_the_same_result(data: Path, found: dict[str, Pa
     assert results(out) == results(found["enas"])
 
 
-def test_actors_give_the_same_result(data: Path, found: dict[str, Path], tmp_path: Path) -> None:
-    search(tiny_search(data, **CASES["enas"], workers=1), tmp_path / "run")
-    assert results(tmp_path / "run") == results(found["enas"])
+@pytest.fixture(scope="module")
+def staged(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchConfig, dict[str, Any]]:
+    """ENAS where a last map of 2 x 2 positions is flattened or averaged: 4, 6, 16 or 24 features, and its results."""
+    config = tiny_search(data, **CASES["enas"], space={"name": "stages", "options": {"widths": [[4, 6], [4, 6]]}})
+    out = tmp_path_factory.mktemp("staged") / "run"
+    search(config, out)
+    state = SearchFolder(out).last()
+    assert state is not None
+    assert len([name for name in state[1] if name.startswith("meta.head.weight.")]) > 1
+    assert all(row.status == "ok" for row in results(out)["rows"])
+    return config, results(out)
+
+
+@pytest.mark.parametrize("at", [2, 5])
+def test_several_heads_go_on_to_the_same_result(
+    staged: tuple[SearchConfig, dict[str, Any]], tmp_path: Path, at: int
+) -> None:
+    config, expected = staged
+    with pytest.raises(Interruption):
+        search(config, tmp_path / "run", show=counted(interrupt, at))
+    search(config, tmp_path / "run", resume=True)
+    assert results(tmp_path / "run") == expected
+
+
+def test_actors_give_the_same_result(staged: tuple[SearchConfig, dict[str, Any]], tmp_path: Path) -> None:
+    config, expected = staged
+    search(config.model_copy(update={"workers": 1}), tmp_path / "run")
+    assert results(tmp_path / "run") == expected
 
 
 def test_a_finished_one_is_left_as_it_is(data: Path, found: dict[str, Path]) -> None:
@@ -176,6 +199,31 @@ def test_darts_is_that_of_its_steps(data: Path, found: dict[str, Path]) -> None:
     assert folder.read_json("result.json")["skips"] == expected.skips
 
 
+@pytest.mark.parametrize("stop", ["never", "skips", "eigenvalue"])
+def test_a_collapse_is_in_the_result_and_in_the_last_line(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    """Of skip connections alone every epoch has too many, so no rule has an architecture of before."""
+    space = TINY["space"] | {"options": TINY["space"]["options"] | {"operations": ["none", "skip_connect"]}}
+    config = tiny_search(data, strategy={"name": "darts", "batch": 8, "stop": stop, "window": 3}, space=space)
+    (tmp_path / "search.yaml").write_text(as_yaml(config))
+    words = ["metanas", "search", str(tmp_path / "search.yaml"), "--out", str(tmp_path / "run")]
+    monkeypatch.chdir(tmp_path)  # a working folder with a package of our name would be in the way
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    result = SearchFolder(tmp_path / "run").read_json("result.json")
+    assert result["skips"] == [2] * len(result["skips"])
+    assert result["skips"]
+    assert result["collapsed"] is True
+    assert result["kept"] is None
+    assert len(result.get("eigenvalues", [])) == (len(result["skips"]) if stop == "eigenvalue" else 0)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("DARTS collapsed: too many skip connections (in the normal cell after each epoch: 2, ")
+    assert log(tmp_path / "run", "darts")[-1]["collapsed"] is True
+
+
 def test_minutes_end_a_search_early_but_not_before_the_first_round(data: Path, tmp_path: Path) -> None:
     budget = {"evaluations": 5, "minutes": 1e-9}
     search(tiny_search(data, **CASES["reinforce"] | {"budget": budget}), tmp_path / "run")
@@ -187,7 +235,11 @@ def test_when_every_evaluation_fails_it_says_so(data: Path, tmp_path: Path, monk
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(Alone, "__call__", fail)
-    with pytest.raises(MetanasError, match="all 5 evaluations of this search failed; the errors are in its store"):
+    with pytest.raises(
+        MetanasError,
+        match="all 5 evaluations of which one was to be chosen failed; the first error in the store is: "
+        r"RuntimeError: out of memory$",
+    ):
         search(tiny_search(data, **CASES["regularized"]), tmp_path / "run")
     with SearchFolder(tmp_path / "run").store() as store:
         assert ["out of memory" in (row.error or "") for row in store.evaluations()] == [True] * 5
@@ -233,51 +285,24 @@ def test_a_warm_start_begins_with_the_weights_of_a_run(data: Path, tmp_path: Pat
         assert row.accuracy == train_alone(network, parts.train, parts.validation, config.evaluator.training, 0)[-1]
 
 
-class TestTables:
-    def test_a_table_is_looked_up(self, data: Path, tmp_path: Path) -> None:
-        choice = {"name": "hyperband", "over": {"name": "local"}, "rungs": [0.06, 1.0], "eta": 4}
-        content = {"name": "table", "table": "cifar100", "strategy": choice, "budget": {"evaluations": 6}, "seed": 2}
-        config = parse(SearchConfig, content, "table")
-        with pytest.raises(Interruption):
-            search(config, tmp_path / "broken", tables=data, show=counted(interrupt, 2))
-        for name in ("whole", "broken"):
-            search(config, tmp_path / name, tables=data, resume=True)
-        whole, broken = (results(tmp_path / name) for name in ("whole", "broken"))
-        assert whole["result"] == broken["result"]
-        assert whole["rows"] == broken["rows"]
-        table = nasbench201.load(data)["cifar100"]
-        shares = {"table": 1.0, "table at 0.06": 0.06}
-        for row in whole["rows"]:
-            assert row.accuracy == table.validate(row.architecture, shares[row.split])
-        chosen = SearchFolder(tmp_path / "whole").chosen
-        assert whole["result"]["test"] == table.test(chosen)
-        assert table.validate(chosen) == max(row.accuracy for row in whole["rows"] if row.split == "table")
-        with pytest.raises(MetanasError, match="holds no network: a table was searched"):
-            SearchFolder(tmp_path / "whole").network()
-
-    def test_limits_that_nothing_meets_are_an_error(self, data: Path, tmp_path: Path) -> None:
-        content = {"name": "t", "table": "cifar10", "limits": {"macs": 1}, "strategy": {"name": "asha"}}
-        with pytest.raises(MetanasError, match=r"limits: none of .* stays within macs 1"):
-            search(parse(SearchConfig, content, "t"), tmp_path / "run", tables=data)
-
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            ({"table": "mnist"}, "there is no table 'mnist'; name one of cifar10"),
-            ({"space": {"name": "cells"}}, "space: a table has its own"),
-            ({"final": {"epochs": 3}}, "final: a table has its own"),
-            ({"evaluator": {"name": "alone"}}, "evaluator: a table is looked up"),
-            ({"strategy": {"name": "darts"}}, "strategy: 'darts' trains weights"),
-            ({"strategy": {"name": "enas"}}, "strategy: 'enas' trains weights"),
-        ],
-    )
-    def test_what_a_table_has_not_is_refused(
-        self, data: Path, tmp_path: Path, changes: dict[str, Any], message: str
-    ) -> None:
-        config = parse(SearchConfig, {"name": "table", "table": "cifar10"} | changes, "table")
-        with pytest.raises(MetanasError, match=message):
-            search(config, tmp_path / "run", tables=data)
-        assert not (tmp_path / "run").exists()
+def test_a_warm_start_begins_with_the_shared_weights_of_a_search(
+    data: Path, found: dict[str, Path], tmp_path: Path
+) -> None:
+    still = {"name": "alone", "training": {"epochs": 1, "rate": 0.0, "batch": 16}}
+    budget = {"evaluations": 2}
+    for name in ("regularized", "darts"):
+        config = tiny_search(data, evaluator=still | {"warm_start": str(found[name])})
+        with pytest.raises(MetanasError, match=r"evaluator\.warm_start: the search .* trained no shared weights"):
+            search(config, tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+    config = tiny_search(data, evaluator=still | {"warm_start": str(found["one-shot"])}, budget=budget)
+    search(config, tmp_path / "warm")
+    space, parts = Cells(1, **TINY["space"]["options"]), read_task(config, None)[1]
+    shared = OneShot(space, parts, 0)
+    shared.run(lambda step: step / 10, draw_paths(space))
+    for row in results(tmp_path / "warm")["rows"][:-1]:
+        network = make_classifier(space, row.architecture, 2, 8, 0, shared.learner.supernet.shared)
+        assert row.accuracy == train_alone(network, parts.train, parts.validation, config.evaluator.training, 0)[-1]
 
 
 @pytest.mark.parametrize(
@@ -289,6 +314,8 @@ class TestTables:
         ({"strategy": {"name": "regularized", "sample": 25}}, "sample must be from 1 to the population"),
         ({"strategy": {"name": "local", "magic": 1}}, "strategy: the strategy 'local' .*: key 'magic'"),
         ({"strategy": {"name": "darts", "order": 3}}, "strategy: 'darts': key 'order'"),
+        ({"strategy": {"name": "darts", "batch": 0}}, r"strategy\.batch of 'darts' must be at least 1"),
+        ({"strategy": {"name": "darts"}, "limits": {"params": 9}}, "DARTS measures no architecture and knows no costs"),
         ({"strategy": {"name": "darts"}, "evaluator": ALONE}, "DARTS measures no architecture"),
         (
             {"strategy": {"name": "darts"}, "space": {"options": {"widths": [[4], [4]]}}},

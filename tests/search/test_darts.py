@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from metanas.errors import MetanasError
 from metanas.files import save_arrays
 from metanas.learning.samples import Classification, Samples
 from metanas.learning.supernet import SuperNet
+from metanas.parsing import parse
 from metanas.search.darts import Darts, DartsSettings, halves
 from metanas.search.relaxation import discretise, edges, relaxed_loss
 from metanas.spaces.cells import Cells
@@ -166,7 +168,53 @@ def test_without_a_rule_the_same_collapse_is_reported_and_kept() -> None:
     found = search.run(of(12))
     assert search.skips == [4, 4, 4]
     assert search.kept is None
+    assert search.collapsed
     assert found == discretise(SPACE, search.alphas)
+
+
+@pytest.mark.parametrize("stop", ["never", "skips", "eigenvalue"])
+def test_a_collapse_of_the_last_epochs_is_reported_whatever_stops_a_search(stop: str) -> None:
+    search = darts(replace(SETTINGS, stop=stop, window=2))
+    over, within = leaning({"normal": 1, "reduction": 3}), leaning({"normal": 3, "reduction": 1})
+    for history, collapsed in (
+        ([], False),
+        ([within], False),
+        ([over], True),
+        ([over, over, over], True),  # from the start, so that no rule has an architecture of before
+        ([within, over, over], True),
+        ([over, over, within], False),
+        ([over, within, over], False),
+    ):
+        search.history = history
+        assert search.collapsed == collapsed
+    search.kept = 0
+    assert search.collapsed, "a search that was stopped"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": 0}, r"^strategy\.batch of 'darts' must be at least 1, but is 0\.$"),
+        (
+            {"temperature": [1, 0]},
+            r"^strategy\.temperature of 'darts' must be two finite numbers above 0, but is \(1.0, 0.0\)",
+        ),
+        ({"temperature": [float("inf"), 1]}, "two finite numbers above 0"),
+        ({"rate": -0.1}, r"strategy\.rate of 'darts' must be finite and at least 0, but is -0.1"),
+        ({"last_rate": float("nan")}, r"strategy\.last_rate"),
+        ({"decay": -1}, r"strategy\.decay"),
+        ({"architecture_rate": -1}, r"strategy\.architecture_rate"),
+        ({"architecture_decay": -1}, r"strategy\.architecture_decay"),
+        ({"momentum": 1}, r"strategy\.momentum of 'darts' must be at least 0 and below 1"),
+        ({"skips": -1}, r"strategy\.skips"),
+        ({"window": 0}, r"strategy\.window of 'darts' must be at least 1"),
+        ({"growth": 0}, r"strategy\.growth of 'darts' must be above 0 and at most 1"),
+        ({"growth": 1.1}, r"strategy\.growth"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(MetanasError, match=message):
+        parse(DartsSettings, options, "strategy: 'darts'")
 
 
 def test_the_growth_of_the_eigenvalue_stops_the_search() -> None:
