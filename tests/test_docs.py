@@ -48,7 +48,7 @@ def test_the_page_on_spaces_runs(names: dict[str, dict[str, Any]]) -> None:
 
 
 def test_the_configurations_are_configurations() -> None:
-    for text in blocks("spaces.md", "yaml"):
+    for text in (*blocks("spaces.md", "yaml"), *blocks("predictor.md", "yaml")):
         for line in text.splitlines():
             tiny_config(**yaml.safe_load(line))
     for text in blocks("search.md", "yaml"):
