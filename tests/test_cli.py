@@ -211,7 +211,8 @@ class TestLife:
             connection.execute("UPDATE schema_version SET version = 99")
         code, out, err = metanas("predictor", "retrain", trained, "--store", mixed, "--store", newer, "--json")
         assert code == 0, err
-        space, odd, version = json.loads(out)["refused"]
+        space, odd, version, tasks = json.loads(out)["refused"]
+        assert tasks.startswith("the block 'task'")
         assert "mixed.sqlite" in space
         assert "holds 1 evaluations of the space 'cells', this run's is 'stages'" in space
         assert "1 architectures of another version of the space 'stages'" in odd
