@@ -36,10 +36,15 @@ class PredictorConfig(_Section):
     """The predictor prunes while its rank correlation on unseen evaluations is at least `floor`; above 1: never.
 
     `audit` of a generation's offspring are drawn at random from those that it would prune, to estimate what it misses.
+    It sees `blocks` of an architecture, by default those that cost nothing; the block "zero-cost" holds `scores`.
     """
 
     floor: float = 0.2
     audit: int = Field(default=1, ge=0)
+    blocks: list[str] | None = None
+    scores: list[Literal["naswot", "synflow", "snip", "gradient_norm"]] = Field(
+        default=["naswot", "synflow"], min_length=1
+    )
 
 
 class TestConfig(_Section):

@@ -36,8 +36,10 @@ class RetrainReport:
     coverage: float  # of its 90% intervals
 
 
-def retrain(data: Data, seed: int, models: Sequence[str] = QUICK) -> tuple[Predictor, RetrainReport]:
+def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = QUICK) -> tuple[Predictor, RetrainReport]:
     """The best of `models` by cross-validation, fitted to all rows, and its report on held-out ones.
+
+    `costs` (n, 2) are the parameters and multiply-accumulates that it is held against, whether it sees them or not.
 
     Raises MetanasError when there are fewer than ten architectures.
     """
@@ -56,7 +58,7 @@ def retrain(data: Data, seed: int, models: Sequence[str] = QUICK) -> tuple[Predi
     def judge(ranking: np.ndarray) -> Correlation:
         return correlation(ranking, data.targets, data.groups(), seed)
 
-    log_params, log_macs = data.table.block("costs")[:, :2].T  # the latencies may follow
+    params, macs = costs.T
     report = RetrainReport(
         rows=len(data),
         architectures=architectures,
@@ -65,8 +67,8 @@ def retrain(data: Data, seed: int, models: Sequence[str] = QUICK) -> tuple[Predi
         model=best,
         models=scores,
         predictor=judge(predicted),
-        params=judge(log_params),
-        macs=judge(log_macs),
+        params=judge(params),
+        macs=judge(macs),
         nearest=judge(_nearest(data, folds)),
         quality=_mean_quality(predicted, data, folds),
         coverage=_coverage(best, data, folds, seed),

@@ -24,8 +24,8 @@ class Data:
 
     @classmethod
     def of(cls, table: Table, targets: np.ndarray, tasks: Sequence[str]) -> Self:
-        """Rows with the same features are one architecture."""
-        _, architectures = np.unique(table.values, axis=0, return_inverse=True)
+        """Rows that differ in nothing but the block "task" are one architecture."""
+        _, architectures = np.unique(table.without("task").values, axis=0, return_inverse=True)
         return cls(table, np.asarray(targets, dtype=np.float64), tuple(tasks), architectures.reshape(-1))
 
     def __len__(self) -> int:
@@ -35,6 +35,12 @@ class Data:
         """Some of the rows."""
         tasks = tuple(self.tasks[row] for row in rows)
         return Data(self.table.take(rows), self.targets[rows], tasks, self.architectures[rows])
+
+    def descriptions(self) -> dict[str, np.ndarray]:
+        """The block "task" (d,) of every task; empty where the table has none."""
+        if "task" not in self.table.names:
+            return {}
+        return dict(zip(self.tasks, self.table.block("task"), strict=True))
 
     @property
     def task_names(self) -> list[str]:

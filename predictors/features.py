@@ -8,7 +8,8 @@ import numpy as np
 
 BLOCKS = ("architecture", "paths", "graph", "adjacency", "costs", "zero-cost", "task")
 """The blocks we know: one-hot genes; counts of paths; graph statistics; edges as a graph network reads them; logarithms
-of parameters, multiply-accumulates and latencies; scores of the untrained network; a task's description."""
+of parameters, multiply-accumulates and, where it is known, latency; scores of the untrained network; a task's
+description, which is the same in all rows of the task."""
 Layout = tuple[tuple[str, int], ...]
 """Names and widths of blocks, in the order of their columns."""
 
@@ -47,9 +48,17 @@ class Table:
         """Some of the rows."""
         return Table(self.values[rows], self.layout)
 
+    def only(self, *names: str) -> "Table":
+        """The table of some of the blocks, in the order of `names`. Raises KeyError where it lacks one."""
+        return Table.of((name, self.block(name)) for name in names)
+
     def without(self, *names: str) -> "Table":
         """The table with blocks left out."""
-        return Table.of((name, self.block(name)) for name in self.names if name not in names)
+        return self.only(*(name for name in self.names if name not in names))
+
+    def beside(self, name: str, block: np.ndarray) -> "Table":
+        """The table with one more block (n, d_i)."""
+        return Table.of([*((own, self.block(own)) for own in self.names), (name, block)])
 
 
 def columns(layout: Layout, name: str) -> slice:

@@ -13,7 +13,9 @@ TOP = 0.1
 
 
 def kendall(predicted: np.ndarray, measured: np.ndarray) -> float:
-    """Kendall's tau-b of two rankings (n,), in [-1, 1]; 0 where either is constant and so orders nothing."""
+    """Kendall's tau-b of two rankings (n,), in [-1, 1]; 0 where either is constant, or a single value: no order."""
+    if len(predicted) < 2:
+        return 0.0
     tau = float(kendalltau(predicted, measured).statistic)
     return 0.0 if np.isnan(tau) else tau
 

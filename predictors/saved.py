@@ -5,7 +5,8 @@ graph network's weights are in the file and are loaded as they are.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,47 @@ from predictors.graph_network import GraphNetwork
 from predictors.models import make_model
 from predictors.predictor import Predictor
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, FORMAT)
+"""Format 2 is without `context`."""
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "torch")
-WEIGHT = "weights."
+WEIGHT, CONTEXT = "weights.", "context."
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a file holds: a model by name, its seed, the space of its architectures and what it learned from."""
+    """What a file holds: a model by name, its seed, the space of its architectures and what it learned from.
+
+    `context` are arrays that the features of further rows are made from; whoever makes features knows what they mean.
+    """
 
     model: str
     seed: int
     space: str
     data: Data
+    context: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def make(self) -> Predictor:
         """The model, not fitted yet."""
         return make_model(self.model, self.seed, self.data.table.layout)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A saved predictor, fitted, and where it lies."""
+
+    path: Path
+    saved: Saved
+    predictor: Predictor
+
+    def predict(self, table: Table) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and spread, (n,) each. Raises MetanasError for a table of other blocks than it knows."""
+        if table.layout != self.saved.data.table.layout:
+            raise MetanasError(
+                f"the predictor '{self.path}' knows features {dict(self.saved.data.table.layout)} and is asked about "
+                f"{dict(table.layout)}; retrain it with `metanas predictor retrain`."
+            )
+        return self.predictor.predict(table.values)
 
 
 def library_versions() -> dict[str, str]:
@@ -57,6 +82,7 @@ def save_predictor(path: Path, saved: Saved, fitted: Predictor) -> None:
         "versions": library_versions(),
     }
     arrays = {"features": saved.data.table.values, "targets": saved.data.targets}
+    arrays |= {CONTEXT + name: array for name, array in saved.context.items()}
     if isinstance(fitted, GraphNetwork):
         arrays |= {WEIGHT + name: array for name, array in fitted.arrays().items()}
     save_arrays(path, arrays, {"predictor": json.dumps(about)})
@@ -71,33 +97,35 @@ def read_predictor(path: Path) -> tuple[Saved, dict[str, np.ndarray]]:
             _refuse_format(path, about)
             layout = tuple((name, width) for name, width in about["layout"])
             data = Data.of(Table(arrays["features"], layout), arrays["targets"], about["tasks"])
-            saved = Saved(about["model"], about["seed"], about["space"], data)
+            saved = Saved(about["model"], about["seed"], about["space"], data, _named(arrays, CONTEXT))
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise MetanasError(
             f"'{path}' is not a saved predictor ({error}); write one with `metanas predictor retrain`."
         ) from error
-    weights = {name.removeprefix(WEIGHT): array for name, array in arrays.items() if name.startswith(WEIGHT)}
-    return saved, weights
+    return saved, _named(arrays, WEIGHT)
+
+
+def _named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _refuse_format(path: Path, about: dict[str, Any]) -> None:
-    if about["format"] != FORMAT:
+    if about["format"] not in READABLE:
         raise MetanasError(
             f"the predictor '{path}' has format {about['format']} and this metanas reads format {FORMAT}; "
             "write it anew with `metanas predictor retrain`, or install the metanas that wrote it."
         )
 
 
-def load_predictor(path: Path, space: str, width: int) -> Predictor:
-    """The saved predictor, fitted, for rows of `width` features of `space`. Raises MetanasError if it is another."""
+def load_predictor(path: Path, space: str) -> Loaded:
+    """The saved predictor, fitted. Raises MetanasError if it is of another space."""
     saved, weights = read_predictor(path)
-    known = saved.data.table.values.shape[1]
-    if saved.space != space or known != width:
+    if saved.space != space:
         raise MetanasError(
-            f"the predictor '{path}' knows {known} features of the space '{saved.space}', expected "
-            f"{width} of '{space}'; retrain it with `metanas predictor retrain` on runs of that space."
+            f"the predictor '{path}' knows the space '{saved.space}', expected '{space}'; retrain it with "
+            "`metanas predictor retrain` on runs of that space."
         )
     model = saved.make()
     if isinstance(model, GraphNetwork):
-        return model.restore(weights)
-    return model.fit(saved.data.table.values, saved.data.targets)
+        return Loaded(path, saved, model.restore(weights))
+    return Loaded(path, saved, model.fit(saved.data.table.values, saved.data.targets))

@@ -7,7 +7,7 @@ saw, features, figures, library versions), `predictors/history.json` the promote
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from metanas.files import whole, write_text
 from predictors.choice import fold_taus
 from predictors.conformal import group_folds
 from predictors.data import FOLDS, Data
-from predictors.features import Table
+from predictors.features import Layout, Table
 from predictors.predictor import Predictor
 from predictors.saved import Saved, library_versions, read_predictor, save_predictor
 
@@ -53,46 +53,95 @@ def compare(old: Saved, new: Saved, seed: int) -> Comparison:
     """Fits both again without each fold of all that either has seen, and asks both about it.
 
     A fold is some tasks where both have enough of them, else some architectures. What the newer one leaves out of the
-    older one's data is asked about, too, so that bad data do not judge themselves.
-    Raises MetanasError for predictors of different spaces.
+    older one's data is asked about, too, so that bad data do not judge themselves. Where they see different blocks,
+    they are asked about what both can be shown: a row whose blocks one of them lacks is left out.
+    Raises MetanasError for predictors of different spaces, and where nothing can be shown to both.
     """
-    if old.space != new.space or old.data.table.layout != new.data.table.layout:
+    shared = _shared(old.data.table.layout, new.data.table.layout)
+    rows = _asked(old.data, new.data, shared) if shared and old.space == new.space else []
+    if not rows:
         raise MetanasError(
             f"these predictors cannot be compared: one knows the features {dict(old.data.table.layout)} of the space "
-            f"'{old.space}', the other {dict(new.data.table.layout)} of '{new.space}'; retrain on runs of one space."
+            f"'{old.space}', the other {dict(new.data.table.layout)} of '{new.space}', and no evaluation has them all; "
+            "retrain on runs of one space."
         )
-    data = _union(old.data, new.data)
-    by = "tasks" if old.data.held_out_by == new.data.held_out_by == "tasks" else "architectures"
-    names = {part: _names(part_data, by) for part, part_data in (("all", data), ("old", old.data), ("new", new.data))}
-    different = sorted(set(names["all"]))
+    data = Data.of(
+        Table(np.array([row.new for row in rows]), new.data.table.layout),
+        np.array([row.target for row in rows]),
+        [row.pair[1] for row in rows],
+    )
+    seen = {"old": np.array([row.old for row in rows]), "new": data.table.values}
+    place = int(old.data.held_out_by == new.data.held_out_by == "tasks")  # in a pair
+    by = ("architectures", "tasks")[place]
+    names = [row.pair[place] for row in rows]
+    different = sorted(set(names))
     count = min(len(different), MOST_TASKS) if by == "tasks" else FOLDS
-    folds = group_folds(np.array([different.index(name) for name in names["all"]]), count, seed)
+    folds = group_folds(np.array([different.index(name) for name in names]), count, seed)
     answers = {"old": np.zeros(len(data)), "new": np.zeros(len(data))}  # a constant orders nothing
     for fold in folds:
-        out = {names["all"][row] for row in fold}
+        out = {names[row] for row in fold}
         for part, saved in (("old", old), ("new", new)):
-            kept = saved.data.take(np.flatnonzero([name not in out for name in names[part]]))
+            own = [pair[place] for pair in _pairs(saved.data, shared)]
+            kept = saved.data.take(np.flatnonzero([name not in out for name in own]))
             if len(kept):
                 fitted = saved.make().fit(kept.table.values, kept.targets)
-                answers[part][fold] = fitted.predict(data.table.values[fold])[0]
+                answers[part][fold] = fitted.predict(seen[part][fold])[0]
     before, after = fold_taus(answers["old"], data, folds), fold_taus(answers["new"], data, folds)
     gaps = after - before
     p = float(stats.ttest_1samp(gaps, 0.0, alternative="less").pvalue) if np.ptp(gaps) > 0 else float(gaps.mean() >= 0)
     return Comparison(by, tuple(before.tolist()), tuple(after.tolist()), float(gaps.mean()), p)
 
 
-def _union(old: Data, new: Data) -> Data:
-    """All rows of the newer data, and those pairs of architecture and task that only the older has."""
-    have = set(zip(_names(new, "architectures"), new.tasks, strict=True))
-    pairs = zip(_names(old, "architectures"), old.tasks, strict=True)
-    more = old.take(np.flatnonzero([pair not in have for pair in pairs]))
-    values = np.vstack([new.table.values, more.table.values])
-    return Data.of(Table(values, new.table.layout), np.r_[new.targets, more.targets], (*new.tasks, *more.tasks))
+Pair = tuple[str, str]
+"""An architecture, named by what both predictors see of it, and a task."""
 
 
-def _names(data: Data, by: str) -> list[str]:
-    """What is held out together, for every row: its task, or its architecture."""
-    return list(data.tasks) if by == "tasks" else [row.tobytes().hex() for row in data.table.values]
+@dataclass(frozen=True)
+class _Row:
+    """A measurement that both are asked about, and its features (d,) as each sees them."""
+
+    pair: Pair
+    target: float
+    old: np.ndarray
+    new: np.ndarray
+
+
+def _shared(old: Layout, new: Layout) -> tuple[str, ...]:
+    """The blocks of both that name an architecture: scores may differ in the last bit from fit to fit."""
+    return tuple(name for name, width in old if (name, width) in new and name not in ("zero-cost", "task"))
+
+
+def _asked(old: Data, new: Data, shared: Sequence[str]) -> list[_Row]:
+    """All rows of the newer data, and those of the older whose pair the newer lacks, as far as both can be shown."""
+    by_old, by_new = _views(old, new, shared), _views(new, old, shared)
+    have = set(_pairs(new, shared))
+    rows = list(zip(_pairs(new, shared), new.targets.tolist(), strict=True))
+    more = zip(_pairs(old, shared), old.targets.tolist(), strict=True)
+    rows += [(pair, target) for pair, target in more if pair not in have]
+    both = by_old.keys() & by_new.keys()
+    return [_Row(pair, target, by_old[pair], by_new[pair]) for pair, target in rows if pair in both]
+
+
+def _views(own: Data, other: Data, shared: Sequence[str]) -> dict[Pair, np.ndarray]:
+    """The features of those pairs of both that whoever learned from `own` can be shown.
+
+    Who has no block "task" sees the same of an architecture whatever the task.
+    """
+    told = "task" in own.table.names
+    tables = [(own, own.table)]
+    if set(own.table.layout) <= set(other.table.layout):
+        tables.append((other, other.table.only(*own.table.names)))
+    seen: dict[Pair | str, np.ndarray] = {}
+    for data, table in tables:
+        keys = [pair if told else pair[0] for pair in _pairs(data, shared)]
+        seen.update(zip(keys, table.values, strict=True))
+    pairs = [*_pairs(own, shared), *_pairs(other, shared)]
+    return {pair: seen[key] for pair in pairs if (key := pair if told else pair[0]) in seen}
+
+
+def _pairs(data: Data, shared: Sequence[str]) -> list[Pair]:
+    names = [row.tobytes().hex() for row in data.table.only(*shared).values]
+    return list(zip(names, data.tasks, strict=True))
 
 
 class Versions:

@@ -172,7 +172,9 @@ class TestLife:
         found = json.loads(out)
         tau = found["report"]["predictor"]
         assert -1 <= tau["low"] <= tau["tau"] <= tau["high"] <= 1
-        assert (found["version"], found["refused"]) == (2, [])
+        assert found["version"] == 2
+        (refused,) = found["refused"]
+        assert refused == "the block 'task': it takes 3 tasks or more to learn how tasks differ."
         assert ((trained / "predictor.safetensors").read_bytes() != before) == found["promoted"]
         saved, _ = read_predictor(trained / "predictors" / "2" / "predictor.safetensors")
         assert saved.data.targets.shape == (found["report"]["rows"],)
@@ -209,7 +211,8 @@ class TestLife:
             connection.execute("UPDATE schema_version SET version = 99")
         code, out, err = metanas("predictor", "retrain", trained, "--store", mixed, "--store", newer, "--json")
         assert code == 0, err
-        space, odd, version = json.loads(out)["refused"]
+        space, odd, version, tasks = json.loads(out)["refused"]
+        assert tasks.startswith("the block 'task'")
         assert "mixed.sqlite" in space
         assert "holds 1 evaluations of the space 'cells', this run's is 'stages'" in space
         assert "1 architectures of another version of the space 'stages'" in odd

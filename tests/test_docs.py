@@ -49,7 +49,7 @@ def test_the_page_on_spaces_runs(names: dict[str, dict[str, Any]]) -> None:
 
 def test_the_configurations_are_configurations() -> None:
     *sections, scaling = blocks("spaces.md", "yaml")
-    for line in "".join(sections).splitlines():
+    for line in "".join([*sections, *blocks("predictor.md", "yaml")]).splitlines():
         tiny_config(**yaml.safe_load(line))
     both = yaml.safe_load(scaling)
     for left_out in ("coefficients", "trial"):

@@ -8,7 +8,7 @@ import torch
 
 from metanas.api import Architecture
 from metanas.learning.problems import accuracy
-from metanas.learning.samples import Samples
+from metanas.learning.samples import support_of
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.transfer import Adaptation, choose, fine_tune
 from metanas.learning.worker import NamedEpisode, Worker
@@ -42,7 +42,7 @@ class AdaptationJob:
     def run(self, worker: Worker) -> Score:
         episode, learner = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
         seed = worker.samplers[self.split].seed
-        support = _support(episode)
+        support = support_of(episode)
         architecture = choose(learner, self.architectures, support)
         weights = fine_tune(
             learner,
@@ -70,7 +70,7 @@ class ScratchJob:
         episode, trained = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
         generator = torch_stream(worker.samplers[self.split].seed, "scratch", self.episode)
         fresh = trained.fresh(generator)
-        support = _support(episode)
+        support = support_of(episode)
         weights = fine_tune(
             fresh,
             self.architecture,
@@ -112,10 +112,6 @@ def meta_train_alone(
                     "accuracy": accuracy,
                 }
             )
-
-
-def _support(episode: NamedEpisode) -> Samples:
-    return Samples(episode.support_inputs, episode.support_labels, episode.ways)
 
 
 def _accuracy(logits: torch.Tensor, episode: NamedEpisode) -> float:

@@ -1,29 +1,54 @@
 """The architectures that a new task chooses from."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from metanas.api import Architecture
 from metanas.assembly import make_space
-from metanas.commands.training import make_features, make_limits
+from metanas.commands.blocks import features_of
+from metanas.commands.training import make_limits
 from metanas.config import RunConfig
 from metanas.run import RunFolder
 from metanas.seeding import stream
 from metanas.strategies.evolution import Evolution
-from predictors.saved import load_predictor
+from predictors.features import Table
+from predictors.saved import Loaded, load_predictor
 
 OFFSPRING = 24
 """Fresh architectures bred from the population for a new task, of which the predictor lets the best be tried."""
 
 
-def candidates(run: RunFolder, config: RunConfig) -> tuple[Architecture, ...]:
-    """The run's choice, then what the predictor thinks best of the population and of its fresh offspring."""
+@dataclass(frozen=True)
+class Candidates:
+    """A run's choice, and its population and fresh offspring (n) with their features, for the predictor to rank."""
+
+    chosen: Architecture
+    known: tuple[Architecture, ...]
+    table: Table
+    predictor: Loaded
+    count: int
+
+    @property
+    def pool(self) -> np.ndarray | None:
+        """Embeddings (T, D) of the pool's tasks where the predictor asks what the new task is like, else None."""
+        return self.predictor.saved.context["pool"] if self.predictor.saved.data.descriptions() else None
+
+    def best(self, task: np.ndarray | None = None) -> tuple[Architecture, ...]:
+        """The choice, then what the predictor thinks best for the task with that description (d,)."""
+        table = self.table if task is None else self.table.beside("task", np.tile(task, (len(self.known), 1)))
+        mean, _ = self.predictor.predict(table)
+        ranked = [self.known[row] for row in np.argsort(-mean, kind="stable")]
+        return tuple(dict.fromkeys([self.chosen, *ranked]))[: self.count]
+
+
+def candidates(run: RunFolder, config: RunConfig) -> Candidates:
+    """What a new task chooses from, by the run's predictor in use."""
     space = make_space(config)
-    features = make_features(config, space, run.path, timed="latency" in config.search.limits)
+    predictor = load_predictor(run.path / "predictor.safetensors", space.name)
+    features = features_of(run, config, space, predictor.saved)
     strategy = Evolution(space, config.search.population, limits=make_limits(config, features))
     strategy.tell(run.members)
     fresh = strategy.ask(OFFSPRING, stream(config.seed, "offspring of a new task"))
-    known = list(dict.fromkeys([*run.population, *fresh]))
-    table = features(known)
-    mean, _ = load_predictor(run.path / "predictor.safetensors", space.name, table.shape[1]).predict(table)
-    ranked = [known[i] for i in np.argsort(-mean, kind="stable")]
-    return tuple(dict.fromkeys([run.chosen, *ranked]))[: config.adaptation.candidates]
+    known = tuple(dict.fromkeys([*run.population, *fresh]))
+    return Candidates(run.chosen, known, features.table(known), predictor, config.adaptation.candidates)

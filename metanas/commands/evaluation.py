@@ -19,6 +19,7 @@ from metanas.assembly import (
     random_architecture,
 )
 from metanas.commands.baselines import AdaptationJob, Score, ScratchJob, meta_train_alone
+from metanas.commands.blocks import DescriptionJob
 from metanas.commands.candidates import candidates
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
@@ -49,7 +50,7 @@ def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda ev
         results = []
         for test in config.test:
             methods = []
-            for name, note, jobs in _methods(folder, config, chosen, test.name, range(test.episodes)):
+            for name, note, jobs in _methods(folder, config, executor, chosen, test.name, range(test.episodes)):
                 scores = executor.run(jobs)
                 methods.append(_row(name, note, scores))
                 show({"event": "method", "test": test.name, "method": name, **_summary(scores)})
@@ -75,7 +76,7 @@ def evaluate_folders(folder: RunFolder, episodes: Path) -> list[dict[str, Any]]:
     recipe = WorkerRecipe(config.model_copy(update={"workers": workers}), episodes=episodes.absolute())
     with make_executor(recipe) as executor:
         executor.load(SUPERNET, folder.weights())
-        scores = executor.run(_adaptation_jobs(folder, config, FOLDERS, range(len(names))))
+        scores = executor.run(_adaptation_jobs(folder, config, executor, FOLDERS, range(len(names))))
     return [{"episode": name, "accuracy": score.accuracy} for name, score in zip(names, scores, strict=True)]
 
 
@@ -94,13 +95,24 @@ def compare(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _adaptation_jobs(folder: RunFolder, config: RunConfig, split: str, episodes: range) -> list[AdaptationJob]:
+def _adaptation_jobs(
+    folder: RunFolder, config: RunConfig, executor: Executor, split: str, episodes: range
+) -> list[AdaptationJob]:
+    """For every episode what it chooses from: by its support set where the predictor tells tasks apart."""
     asked = candidates(folder, config)
-    return [AdaptationJob(SUPERNET, asked, config.adaptation, split, index) for index in episodes]
+    if (pool := asked.pool) is None:
+        best = [asked.best()] * len(episodes)
+    else:
+        best = [asked.best(task) for task in executor.run([DescriptionJob(pool, split, index) for index in episodes])]
+    adaptation = config.adaptation
+    return [
+        AdaptationJob(SUPERNET, architectures, adaptation, split, index)
+        for architectures, index in zip(best, episodes, strict=True)
+    ]
 
 
 def _methods(
-    folder: RunFolder, config: RunConfig, chosen: Architecture, split: str, episodes: range
+    folder: RunFolder, config: RunConfig, executor: Executor, chosen: Architecture, split: str, episodes: range
 ) -> list[tuple[str, str, Sequence[Any]]]:
     adaptation = config.adaptation
     frozen = replace(adaptation, steps=0)
@@ -113,7 +125,7 @@ def _methods(
         (
             "metanas",
             "architecture chosen on each support set, then adapted",
-            _adaptation_jobs(folder, config, split, episodes),
+            _adaptation_jobs(folder, config, executor, split, episodes),
         ),
         (
             "random architecture",

@@ -6,8 +6,8 @@ import numpy as np
 
 from metanas.api import Architecture
 from metanas.assembly import make_space
+from metanas.commands.blocks import features_of
 from metanas.commands.figures import GeneEffect
-from metanas.measuring.features import ArchitectureFeatures
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
 from predictors.explain import gene_effects, swaps
@@ -17,18 +17,23 @@ from predictors.saved import load_predictor
 def explain(run: RunFolder) -> list[GeneEffect]:
     """For every gene of the chosen architecture that has another value, what its own adds; the largest first.
 
-    Empty where the run has no predictor or no choice yet. An effect is exact: all one-gene swaps are asked about.
+    Empty where the run has no predictor or no choice yet. An effect is exact: all one-gene swaps are asked about, where
+    the predictor tells tasks apart for each task that it learned from, and the mean is taken.
     """
     path = run.path / "predictor.safetensors"
     if not path.is_file() or not (run.path / "population.json").is_file():
         return []
     config, chosen = run.config, run.chosen
     space = make_space(config)
-    features = ArchitectureFeatures(space, config.image.size)
-    predictor = load_predictor(path, space.name, features([chosen]).shape[1])
+    predictor = load_predictor(path, space.name)
+    features = features_of(run, config, space, predictor.saved)
+    tasks = list(predictor.saved.data.descriptions().values())
 
     def predict(architectures: Sequence[Architecture]) -> np.ndarray:
-        return predictor.predict(features(architectures))[0]
+        table = features.table(architectures)
+        every = [table.beside("task", np.tile(task, (len(table), 1))) for task in tasks] or [table]
+        mean: np.ndarray = np.mean([predictor.predict(one)[0] for one in every], axis=0)
+        return mean
 
     found = swaps(predict, chosen, space.counts)
     effects = gene_effects(found, len(chosen))

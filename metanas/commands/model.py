@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metanas.api import Architecture
-from metanas.assembly import make_learner, make_space
+from metanas.assembly import make_space
+from metanas.commands.blocks import meta_network
 from metanas.commands.candidates import candidates
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
@@ -21,9 +22,9 @@ from metanas.files import write_text
 from metanas.learning.inner import HEAD, Weights, apply_head
 from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples, samples_of
-from metanas.learning.state import fill
 from metanas.learning.supernet import SuperNet
 from metanas.learning.transfer import choose, fine_tune, folds
+from metanas.measuring.description import TaskDescriber
 from metanas.parsing import parse
 from metanas.run import RunFolder
 from metanas.seeding import stream, torch_stream
@@ -74,11 +75,12 @@ def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
     if out.exists():
         raise MetanasError(f"'{out}' is there already; give another --out, or remove it first.")
     config = run.config
-    learner = make_learner(config)
+    learner = meta_network(run)
     learner.precision = "float32"
-    fill(learner, run.weights())
     classes, support = _read_support(folder, config)
-    architecture = choose(learner, candidates(run, config), support)
+    asked = candidates(run, config)
+    task = None if asked.pool is None else TaskDescriber(learner, asked.pool)(support)
+    architecture = choose(learner, asked.best(task), support)
     held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"))
     supports = [support, *(_without(support, rows) for rows in held_out)]
     weights, *tuned = _fine_tuned(learner, architecture, supports, config)

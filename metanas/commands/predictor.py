@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from metanas.commands.options import Json, Run, print_json
+from metanas.commands.options import Data, Json, Run, print_json
 from metanas.errors import MetanasError
 
 app = typer.Typer(no_args_is_help=True, help="The performance predictor.")
@@ -17,6 +17,8 @@ def retrain(
     runs: Annotated[list[Path], typer.Argument(help="Runs; the first one's predictor is taught.")],
     store: Annotated[list[str] | None, typer.Option(help="The URL of a further store, repeatable.")] = None,
     model: Annotated[list[str] | None, typer.Option(help="A model to try, repeatable; the best is taken.")] = None,
+    without: Annotated[list[str] | None, typer.Option(help="A block of features to leave out, repeatable.")] = None,
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
     """Fit the predictor anew on the evaluations of several runs, and use it unless it is worse than before."""
@@ -24,7 +26,7 @@ def retrain(
     from metanas.run import RunFolder
     from predictors.choice import QUICK
 
-    found = retrain_predictor([RunFolder(run) for run in runs], store or [], model or QUICK)
+    found = retrain_predictor([RunFolder(run) for run in runs], store or [], model or QUICK, without or [], data)
     if as_json:
         print_json(asdict(found))
         return
@@ -96,6 +98,7 @@ def rollback(run: Run, as_json: Json = False) -> None:
 def show(
     run: Run,
     store: Annotated[list[str] | None, typer.Option(help="A store of new evaluations: have they drifted?")] = None,
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
     """List the versions and their figures; with --store say whether new evaluations call for a retraining."""
@@ -106,7 +109,7 @@ def show(
     versions = Versions(run)
     versions.adopt()
     cards, in_use = [versions.card(number) for number in versions.numbers], versions.history[-1:]
-    found = watch(RunFolder(run), store) if store else None
+    found = watch(RunFolder(run), store, data) if store else None
     if as_json:
         print_json({"versions": cards, "history": versions.history, "drift": asdict(found) if found else None})
         return

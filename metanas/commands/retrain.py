@@ -1,21 +1,34 @@
 """`metanas predictor retrain` and its neighbours: the predictor anew, from the evaluations of several runs."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from metanas.api import Architecture, Evaluation
 from metanas.assembly import make_space
+from metanas.commands.blocks import (
+    Context,
+    describe_tasks,
+    embed_pool,
+    features_of,
+    make_features,
+    meta_network,
+    pool_of,
+    scoring_batch,
+)
 from metanas.errors import MetanasError
-from metanas.measuring.features import ArchitectureFeatures
+from metanas.measuring.description import TaskDescriber
+from metanas.measuring.features import ArchitectureFeatures, blocks_of, chosen_blocks
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
 from metanas.store import NewerStore, Store
 from predictors.choice import QUICK, RetrainReport, retrain
-from predictors.data import Data
+from predictors.data import FEWEST_TASKS, Data
 from predictors.drift import Drift, drift
+from predictors.models import GRAPH_MODELS
 from predictors.saved import Saved
 from predictors.versions import Comparison, Versions
 
@@ -36,36 +49,65 @@ class Retrained:
 
 
 def retrain_predictor(
-    runs: Sequence[RunFolder], stores: Sequence[str] = (), models: Sequence[str] = QUICK
+    runs: Sequence[RunFolder],
+    stores: Sequence[str] = (),
+    models: Sequence[str] = QUICK,
+    without: Sequence[str] = (),
+    samples: Path | None = None,
 ) -> Retrained:
     """A new version of the first run's predictor, from its own evaluations, the other runs' and those of more stores.
 
-    It is put in use unless it is worse than the present one. Evaluations of another space, and stores of a newer
-    version, are left out and named. Raises MetanasError when too little is left.
+    It sees all blocks but those named `without`. What tasks and scores need of the pools' `samples` is taken from the
+    version in use where that has it. It is put in use unless it is worse than the present one. Evaluations of another
+    space, and stores of a newer version, are left out and named. Raises MetanasError when too little is left.
     """
     first = runs[0]
-    rows, refused = gather(first, [*map(_url, runs), *stores])
-    data, space = _data(first, rows), make_space(first.config).name
-    fitted, report = retrain(data, first.config.seed, models)
+    config, space = first.config, make_space(first.config)
     versions = Versions(first.path)
     versions.adopt()
-    saved = Saved(report.model, first.config.seed, space, data)
+    rows, refused = gather(first, [*map(_url, runs), *stores])
+    blocks = _blocks(space, models, without)
+    by_task = "task" not in without
+    if by_task and len({task for _, task, _ in rows}) < FEWEST_TASKS:
+        by_task = False
+        refused.append(f"the block 'task': it takes {FEWEST_TASKS} tasks or more to learn how tasks differ.")
+    previous = versions.read(versions.history[-1]) if versions.history else None
+    context = _context(first, blocks, by_task, previous, samples)
+    timed = (first.path / "latency.json").is_file()
+    features = make_features(config, space, first.path, timed, blocks, context)
+    tasks: dict[str, np.ndarray] | None = None
+    if by_task:
+        tasks = _described(runs, rows, context, previous, samples)
+        rows, lost = _known(rows, tasks)
+        refused += lost
+    data = _data(features, rows, tasks)
+    fitted, report = retrain(data, _costs(features, rows), config.seed, models)
+    saved = Saved(report.model, config.seed, space.name, data, context)
     number = versions.add(saved, fitted, _card(report, [*map(_url, runs), *stores], refused))
     try:
-        comparison = versions.promote(number, first.config.seed)
+        comparison = versions.promote(number, config.seed)
     except MetanasError as error:
         return Retrained(number, report, tuple(refused), None, False, str(error))
     return Retrained(number, report, tuple(refused), comparison, True, f"version {number} is in use")
 
 
-def watch(run: RunFolder, stores: Sequence[str]) -> Drift:
-    """How far the evaluations of `stores` are from what the run's predictor in use expects."""
+def watch(run: RunFolder, stores: Sequence[str], samples: Path | None = None) -> Drift:
+    """How far the evaluations of `stores` are from what the run's predictor in use expects.
+
+    A predictor that tells tasks apart is asked about tasks that it knows, or that the run's pool has.
+    """
     versions = Versions(run.path)
     versions.adopt()
     if not versions.history:
         raise MetanasError(f"'{run.path}' has no predictor; write one with `metanas predictor retrain`.")
     rows, _ = gather(run, stores)
-    return drift(versions.read(versions.history[-1]), _data(run, rows))
+    saved, tasks = versions.read(versions.history[-1]), None
+    if saved.data.descriptions():
+        tasks = _described([run], rows, saved.context, saved, samples)
+        rows, lost = _known(rows, tasks)
+        if not rows:
+            raise MetanasError(" ".join(lost))
+    return drift(saved, _data(features_of(run, run.config, make_space(run.config), saved), rows, tasks))
 
 
 def gather(run: RunFolder, stores: Sequence[str]) -> tuple[list[Row], list[str]]:
@@ -133,12 +175,72 @@ def _url(run: RunFolder) -> str:
     return f"sqlite:///{run.path / 'store.sqlite'}"
 
 
-def _data(run: RunFolder, rows: Sequence[Row]) -> Data:
-    features = ArchitectureFeatures(make_space(run.config), run.config.image.size)
+def _blocks(space: Space, models: Sequence[str], without: Sequence[str]) -> tuple[str, ...]:
+    """All blocks of architectures but those left out; the adjacency where a model is to be tried that reads it."""
+    given = (*blocks_of(space), "task")
+    for name in without:
+        if name not in given:
+            raise MetanasError(
+                f"--without {name}: a predictor of the space '{space.name}' has no such block; it has "
+                f"{', '.join(given)}."
+            )
+    unread = set() if set(models) & set(GRAPH_MODELS) else {"adjacency"}
+    return chosen_blocks(space, [name for name in blocks_of(space) if name not in {*without, *unread}], "--without")
+
+
+def _context(
+    run: RunFolder, blocks: Sequence[str], by_task: bool, previous: Saved | None, samples: Path | None
+) -> Context:
+    """What the features are made from; what the version before has of it is not made again."""
+    names = [*(("batch.inputs", "batch.labels") if "zero-cost" in blocks else ()), *(("pool",) if by_task else ())]
+    have = {} if previous is None else previous.context
+    if set(names) <= have.keys():
+        return {name: have[name] for name in names}
+    config, found = run.config, dict[str, np.ndarray]()
+    pool = pool_of(config, samples)
+    if "zero-cost" in blocks:
+        found |= scoring_batch(config, pool)
+    if by_task:
+        found["pool"] = embed_pool(meta_network(run), config, pool)
+    return found
+
+
+def _described(
+    runs: Sequence[RunFolder], rows: Sequence[Row], context: Context, previous: Saved | None, samples: Path | None
+) -> dict[str, np.ndarray]:
+    """The description (d,) of every task that the version before knows, or that a pool of the runs has."""
+    known = {} if previous is None else previous.data.descriptions()
+    missing = {task for _, task, _ in rows} - known.keys()
+    if not missing:
+        return known
+    return known | describe_tasks(runs, missing, TaskDescriber(meta_network(runs[0]), context["pool"]), samples)
+
+
+def _known(rows: Sequence[Row], tasks: Mapping[str, np.ndarray]) -> tuple[list[Row], list[str]]:
+    """The rows of tasks that could be described, and a sentence for the others."""
+    lost = sorted({task for _, task, _ in rows if task not in tasks})
+    if not lost:
+        return list(rows), []
+    return [row for row in rows if row[1] in tasks], [
+        f"the evaluations of {len(lost)} tasks such as '{lost[0]}', which no pool of these runs has and which can so "
+        "not be described: name the run that they are of, or give --without task."
+    ]
+
+
+def _data(features: ArchitectureFeatures, rows: Sequence[Row], tasks: Mapping[str, np.ndarray] | None) -> Data:
+    """With the block "task" where `tasks` are described."""
     different = list(dict.fromkeys(architecture for architecture, _, _ in rows))
     place = {architecture: row for row, architecture in enumerate(different)}
     table = features.table(different).take([place[architecture] for architecture, _, _ in rows])
+    if tasks is not None:
+        table = table.beside("task", np.stack([tasks[task] for _, task, _ in rows]))
     return Data.of(table, np.array([target for _, _, target in rows]), [task for _, task, _ in rows])
+
+
+def _costs(features: ArchitectureFeatures, rows: Sequence[Row]) -> np.ndarray:
+    """Parameters and multiply-accumulates (n, 2)."""
+    costs = [features.cost(architecture) for architecture, _, _ in rows]
+    return np.array([(own.params, own.macs) for own in costs], dtype=np.float64)
 
 
 def _card(report: RetrainReport, stores: Sequence[str], refused: Sequence[str]) -> dict[str, object]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metanas.api import Architecture
-from metanas.commands.training import asks_for_latency, make_features
+from metanas.commands.training import asks_for_latency
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
 from metanas.found import RESULT, BuiltSpace, SearchFolder, one_thread, read_task, train_found
@@ -19,6 +19,8 @@ from metanas.learning.samples import Classification
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Worker
 from metanas.measuring.estimation import CostOf, Measured
+from metanas.measuring.features import ArchitectureFeatures
+from metanas.measuring.latency import LatencyTable
 from metanas.measuring.measures import ALONE, SHARED, TABLE, Estimator, MeasureRecipe, SharedRecipe, TableRecipe
 from metanas.measuring.oneshot import OneShot
 from metanas.measuring.scores import SCORES
@@ -247,7 +249,9 @@ def _asked(config: SearchConfig, space: Space, task: str, parts: Classification,
         raise MetanasError(
             f"objective: it weighs accuracy, but the evaluator '{chosen.name}' is a score; name another."
         )
-    of = make_features(config, space, out, asks_for_latency(config.strategy, config.limits, config.objective)).cost
+    timed = asks_for_latency(config.strategy, config.limits, config.objective)
+    latency = LatencyTable(space, config.image.size, out / "latency.json") if timed else None
+    of = ArchitectureFeatures(space, config.image.size, latency=latency).cost
     if chosen.name == SHARED:
         shared = OneShot(space, parts, config.seed)
         return Asked(space, of, task, SHARED, SharedRecipe(space, parts, config.seed), shared)

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
-from metanas.config import RunConfig, SearchConfig, as_yaml
+from metanas.commands.blocks import Context, make_features, scoring_batch
+from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
 from metanas.files import save_arrays, write_text
 from metanas.learning.state import weights_of
 from metanas.learning.trainer import MetaTrainer
-from metanas.measuring.features import ArchitectureFeatures
-from metanas.measuring.latency import LatencyTable
+from metanas.measuring.features import ArchitectureFeatures, chosen_blocks
 from metanas.run import RunFolder, RunListener
 from metanas.search.catalogue import make_strategy
 from metanas.search.loop import Outcome, Search, learn
@@ -53,7 +53,9 @@ def train(
     make_samplers(config, pool)
     space = make_space(config)
     timed = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
-    features = make_features(config, space, out, timed)
+    blocks = _search_blocks(config, space)
+    context = scoring_batch(config, pool) if "zero-cost" in blocks else {}
+    features = make_features(config, space, out, timed, blocks, context)
     limits = make_limits(config, features)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder = RunFolder(out)
@@ -84,7 +86,7 @@ def train(
         )
         outcome = search.run()
         if screen.predictor is not None:
-            _save_predictor(out / "predictor.safetensors", config, space, screen, features)
+            _save_predictor(out / "predictor.safetensors", config, space, screen, features, context)
         _finish(folder, config, space, outcome, progress, trainer)
     return folder
 
@@ -97,10 +99,13 @@ def asks_for_latency(
     return objective is not None or "latency" in limits or "latency" in str(strategy)
 
 
-def make_features(config: RunConfig | SearchConfig, space: Space, run: Path, timed: bool) -> ArchitectureFeatures:
-    """What is seen of architectures; where they are `timed`, with the latency table in the folder of the run."""
-    latency = LatencyTable(space, config.image.size, run / "latency.json") if timed else None
-    return ArchitectureFeatures(space, config.image.size, latency)
+def _search_blocks(config: RunConfig, space: Space) -> tuple[str, ...]:
+    if config.predictor.blocks and "task" in config.predictor.blocks:
+        raise MetanasError(
+            "predictor.blocks: a search learns from means over tasks, to which the block 'task' says nothing; leave it "
+            "out, `metanas predictor retrain` learns with it."
+        )
+    return chosen_blocks(space, config.predictor.blocks, "predictor.blocks")
 
 
 def make_limits(config: RunConfig, features: ArchitectureFeatures) -> Limits | None:
@@ -140,13 +145,13 @@ def _restore(
 
 
 def _save_predictor(
-    path: Path, config: RunConfig, space: Space, screen: Screen, features: ArchitectureFeatures
+    path: Path, config: RunConfig, space: Space, screen: Screen, features: ArchitectureFeatures, context: Context
 ) -> None:
     """The search's own: its rows are means over all tasks of a generation."""
     assert screen.predictor is not None
     table = Table(screen.features, features.table([space.default]).layout)
     data = Data.of(table, screen.targets, ["all"] * len(table))
-    save_predictor(path, Saved("trees", config.seed, space.name, data), screen.predictor)
+    save_predictor(path, Saved("trees", config.seed, space.name, data, context), screen.predictor)
 
 
 def _finish(

@@ -9,6 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from torch import Tensor
 
 from metanas.errors import MetanasError
+from metanas.learning.problems import EpisodeData
 from metanas.seeding import stream
 from tasks.episodes import as_tensor
 from tasks.task import Task
@@ -55,6 +56,11 @@ def samples_of(task: Task, rows: np.ndarray | None = None) -> Samples:
     rows = np.arange(len(task)) if rows is None else rows
     labels = torch.from_numpy(task.labels[rows].astype(np.int64))
     return Samples(as_tensor(task.read(rows)), labels, len(task.classes))
+
+
+def support_of(episode: EpisodeData) -> Samples:
+    """The labelled samples that an episode is learned from."""
+    return Samples(episode.support_inputs, episode.support_labels, episode.ways)
 
 
 def split_task(task: Task, seed: int) -> Classification:

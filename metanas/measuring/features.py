@@ -7,10 +7,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from metanas.api import Architecture, Cost
+from metanas.errors import MetanasError
 from metanas.measuring.cost import cost
 from metanas.spaces.cell_network import CellGraph
 from metanas.spaces.space import Space
-from predictors.features import Table
+from predictors.features import BLOCKS, Table
 from predictors.graphs import IDENTITY, Graph, graph_blocks
 
 LONGEST = 2
@@ -29,14 +30,53 @@ class CellSpace(Protocol):
         """What each kind of cell computes."""
 
 
-class ArchitectureFeatures:
-    """Architectures of `space`, for images of `size`, -> what the predictor sees of them: (n, d).
+GRAPHS = ("paths", "graph", "adjacency")
+"""Blocks of spaces of cells."""
+EXTRA = ("adjacency", "zero-cost")
+"""Blocks for who asks for them: only graph networks read the adjacency, and forests would split by its many columns; of
+what scores cost and bring, see docs/predictor.md."""
 
-    `latency` gives the seconds of their costs, which the predictor does not see.
+
+def blocks_of(space: Space) -> tuple[str, ...]:
+    """All blocks that the architectures of a space can give."""
+    left_out = {"task"} if isinstance(space, CellSpace) else {"task", *GRAPHS}
+    return tuple(name for name in BLOCKS if name not in left_out)
+
+
+def chosen_blocks(space: Space, names: Sequence[str] | None, key: str) -> tuple[str, ...]:
+    """The named blocks in their order; without names all but the `EXTRA` ones.
+
+    Raises MetanasError, which names the `key` of a configuration or an option, for what the space cannot give.
+    """
+    given = blocks_of(space)
+    if names is None:
+        return tuple(name for name in given if name not in EXTRA)
+    for name in names:
+        if name not in given:
+            raise MetanasError(
+                f"{key}: the space '{space.name}' gives no block '{name}'; choose among {', '.join(given)}."
+            )
+    if not names:
+        raise MetanasError(f"{key}: no block is left to see architectures by; choose among {', '.join(given)}.")
+    return tuple(name for name in given if name in names)
+
+
+class ArchitectureFeatures:
+    """Architectures of `space`, for images of `size`, -> what the predictor sees of them: (n, d) in `blocks`.
+
+    `latency` gives the seconds of their costs; `scores` the columns (k,) of the block "zero-cost".
     """
 
-    def __init__(self, space: Space, size: int, latency: Callable[[Architecture], float] | None = None) -> None:
-        self.space, self.size, self.latency = space, size, latency
+    def __init__(
+        self,
+        space: Space,
+        size: int,
+        blocks: Sequence[str] | None = None,
+        latency: Callable[[Architecture], float] | None = None,
+        scores: Callable[[Architecture], np.ndarray] | None = None,
+    ) -> None:
+        self.space, self.size, self.latency, self.scores = space, size, latency, scores
+        self.blocks = chosen_blocks(space, blocks, "blocks")
 
     def cost(self, architecture: Architecture) -> Cost:
         """Of one architecture."""
@@ -44,33 +84,39 @@ class ArchitectureFeatures:
         return replace(found, latency=self.latency(architecture)) if self.latency else found
 
     def table(self, architectures: Sequence[Architecture]) -> Table:
-        """The blocks "architecture" (one-hot genes), "paths" and "graph" where the space has graphs, and "costs"."""
-        costs = [cost(self.space, architecture, self.size) for architecture in architectures]
-        onehot = np.stack([self.space.encode(architecture) for architecture in architectures])
-        return Table.of(
-            [
-                ("architecture", onehot),
-                *self._graph_blocks(architectures),
-                ("costs", np.log([[c.params, c.macs] for c in costs])),
-            ]
-        )
+        """The blocks side by side."""
+        found: dict[str, np.ndarray] = {}
+        for name in self.blocks:
+            if name == "architecture":
+                found[name] = np.stack([self.space.encode(architecture) for architecture in architectures])
+            elif name == "costs":
+                found[name] = self._costs(architectures)
+            elif name == "zero-cost":
+                assert self.scores is not None
+                found[name] = np.stack([self.scores(architecture) for architecture in architectures])
+            elif name not in found:
+                found |= self._graph_blocks(architectures)
+        return Table.of((name, found[name]) for name in self.blocks)
 
     def __call__(self, architectures: Sequence[Architecture]) -> np.ndarray:
         return self.table(architectures).values
 
-    def _graph_blocks(self, architectures: Sequence[Architecture]) -> list[tuple[str, np.ndarray]]:
+    def _costs(self, architectures: Sequence[Architecture]) -> np.ndarray:
+        costs = [self.cost(architecture) for architecture in architectures]
+        rows = [(c.params, c.macs) if c.latency is None else (c.params, c.macs, c.latency) for c in costs]
+        logarithms: np.ndarray = np.log(rows)
+        return logarithms
+
+    def _graph_blocks(self, architectures: Sequence[Architecture]) -> dict[str, np.ndarray]:
         space = self.space
-        if not isinstance(space, CellSpace):
-            return []
+        assert isinstance(space, CellSpace)
         able = [name for name in space.operations if name not in ("skip_connect", "none")]
         weighted = [number for number, name in enumerate(able) if name not in WEIGHTLESS]
         graphs = [
             [_graph(cell, space.nodes, able) for cell in space.graphs(architecture).values()]
             for architecture in architectures
         ]
-        blocks = graph_blocks(graphs, len(able), weighted, LONGEST)
-        # Only graph networks read the adjacency, and forests would split by its many columns.
-        return [(name, block) for name, block in blocks if name != "adjacency"]
+        return dict(graph_blocks(graphs, len(able), weighted, LONGEST))
 
 
 def _graph(cell: CellGraph, nodes: int, operations: Sequence[str]) -> Graph:

@@ -62,20 +62,21 @@ def test_what_each_method_ran(run: RunFolder, evaluation: dict[str, Any]) -> Non
     assert architecture["conv-4"] == []
     assert architecture["random architecture"] == list(random_architecture(run.config))
     assert architecture["frozen features, nearest prototype"] == architecture["from scratch"] == list(run.chosen)
-    assert architecture["metanas"] is None or tuple(architecture["metanas"]) in candidates(run, run.config)
+    assert architecture["metanas"] is None or tuple(architecture["metanas"]) in candidates(run, run.config).best()
 
 
 def test_candidates_are_the_choice_and_what_the_predictor_thinks_best(run: RunFolder) -> None:
-    assert candidates(run, run.config)[0] == run.chosen
-    assert len(candidates(run, run.config)) == 2
+    best = candidates(run, run.config).best()
+    assert best[0] == run.chosen
+    assert len(best) == 2
     every = replace(run.config.adaptation, candidates=100)
-    found = candidates(run, run.config.model_copy(update={"adaptation": every}))
+    found = candidates(run, run.config.model_copy(update={"adaptation": every})).best()
     assert len(found) == len(set(found))
     assert set(run.population) < set(found)  # fresh offspring beside them
-    table = ArchitectureFeatures(make_space(run.config), run.config.image.size)(found[1:])
-    predicted, _ = load_predictor(run.path / "predictor.safetensors", "stages", table.shape[1]).predict(table)
+    table = ArchitectureFeatures(make_space(run.config), run.config.image.size).table(found[1:])
+    predicted, _ = load_predictor(run.path / "predictor.safetensors", "stages").predict(table)
     assert list(predicted) == sorted(predicted, reverse=True)
-    assert found[1] == candidates(run, run.config)[1]
+    assert found[1] == best[1]
 
 
 def test_frozen_features_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:

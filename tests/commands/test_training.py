@@ -214,7 +214,7 @@ class TestStrategies:
     ) -> None:
         monkeypatch.setattr("metanas.strategies.archive.BEYOND", 20)
         config = tiny_config(search=TINY["search"] | {"limits": {"params": 10}})
-        with pytest.raises(MetanasError, match=r"limits: none of 20 architectures .* within params 10; the least"):
+        with pytest.raises(MetanasError, match=r"limits: none of 20 architectures .* within params 10; the closest"):
             train(config, tmp_path / "run")
 
 

@@ -23,6 +23,7 @@ from metanas.spaces.cells import Cells
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.space import Space
 from metanas.spaces.stages import Stages
+from predictors.saved import read_predictor
 from tests.runs import TINY, tiny_config
 
 SPACES: dict[str, Space] = {
@@ -229,9 +230,11 @@ def test_a_limit_of_latency_holds_in_the_search_and_for_a_new_task(rewarded: boo
         adaptation=TINY["adaptation"] | {"candidates": 100},
     )
     run = train(config, tmp_path / "run")
-    found = candidates(run, run.config)
+    found = candidates(run, run.config).best()
     assert len(found) > len(run.members) > 1
     table = LatencyTable(space, 8, run.path / "latency.json")
+    layout = dict(read_predictor(run.path / "predictor.safetensors")[0].data.table.layout)
+    assert layout["costs"] == 3, "the predictor sees what the table says"
     assert all(table(architecture) <= most for architecture in (*found, *run.population))
     uniform = [space.sample(np.random.default_rng(seed)) for seed in range(20)]
     assert any(table(architecture) > most for architecture in uniform)

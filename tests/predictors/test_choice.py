@@ -1,13 +1,17 @@
 """Retraining chooses by what is held out, and says honestly how well that is ranked."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from metanas.errors import MetanasError
-from predictors.choice import fold_taus, retrain, usable
+from predictors.choice import RetrainReport, fold_taus, usable
+from predictors.choice import retrain as retrain_by
 from predictors.conformal import group_folds
 from predictors.data import Data
 from predictors.features import Table
+from predictors.predictor import Predictor
 from predictors.ranking import kendall
 
 TREES = ("trees",)
@@ -25,6 +29,10 @@ def data(seed: int, count: int, repeats: int = 1, tasks: int = 1) -> Data:
     return Data.of(table, quality[rows], [f"task {i % tasks}" for i in range(len(rows))])
 
 
+def retrain(rows: Data, seed: int, models: Sequence[str] = TREES) -> tuple[Predictor, RetrainReport]:
+    return retrain_by(rows, rows.table.block("costs"), seed, models)
+
+
 def brute_tau(a: np.ndarray, b: np.ndarray) -> float:
     """Kendall's tau-b by counting pairs (Kendall 1945)."""
     i, j = np.triu_indices(len(a), 1)
@@ -37,6 +45,7 @@ def test_kendall_counts_pairs() -> None:
     a, b = rng.integers(5, size=30), rng.integers(5, size=30)
     assert kendall(a, b) == pytest.approx(brute_tau(a, b))
     assert kendall(a, np.ones(30)) == 0.0
+    assert kendall(a[:1], b[:1]) == 0.0
 
 
 def test_a_planted_signal_beats_the_costs_and_the_nearest() -> None:
@@ -108,3 +117,36 @@ def test_too_few_architectures_are_counted() -> None:
 def test_graph_networks_are_left_out_where_there_are_no_graphs() -> None:
     assert "graph network" not in usable(data(0, 10))
     assert "trees" in usable(data(0, 10))
+
+
+def by_task(seed: int, tasks: int = 12, count: int = 15) -> Data:
+    """What the first gene is worth is told by the task's second number, from -1 to 1; the first number is noise."""
+    rng = np.random.default_rng(seed)
+    genes = rng.integers(2, size=(count, 6)).astype(float)
+    described = np.column_stack([rng.normal(size=tasks), np.linspace(-1, 1, tasks)])
+    rows, own = np.repeat(np.arange(count), tasks), np.tile(np.arange(tasks), count)
+    worth = described[own, 1] * (genes[rows, 0] + 0.3 * genes[rows, 1]) + 0.01 * rng.normal(size=len(rows))
+    table = Table.of([("architecture", genes), ("costs", rng.random((count, 2)))]).take(rows)
+    return Data.of(table.beside("task", described[own]), worth, [f"task {number}" for number in own])
+
+
+def test_what_depends_on_the_task_is_found_by_its_description_alone() -> None:
+    rows = by_task(0)
+    assert len(np.unique(rows.architectures)) == 15, "the description is no part of the architecture"
+    np.testing.assert_array_equal(rows.descriptions()["task 3"], rows.table.block("task")[3])
+    blind = Data.of(rows.table.without("task"), rows.targets, rows.tasks)
+    assert blind.descriptions() == {}
+
+    def tau(data: Data) -> float:
+        """On held-out tasks, the mean over these."""
+        return retrain_by(data, data.table.block("costs"), 0, TREES)[1].models["trees"]
+
+    assert tau(rows) > 0.4
+    assert tau(blind) < 0.1
+
+
+def test_costs_are_held_against_a_predictor_that_does_not_see_them() -> None:
+    rows = data(0, 30)
+    unseen = Data.of(rows.table.without("costs"), rows.targets, rows.tasks)
+    _, report = retrain_by(unseen, rows.table.block("costs"), 0, TREES)
+    assert report.params == retrain(rows, 0)[1].params

@@ -19,6 +19,9 @@ def test_blocks_stand_side_by_side_and_can_be_left_out() -> None:
     less = table.without("graph")
     assert less.names == ("architecture", "costs")
     np.testing.assert_array_equal(less.values, np.hstack([a, c]))
+    np.testing.assert_array_equal(table.only("costs", "graph").values, np.hstack([c, b]))
+    np.testing.assert_array_equal(less.beside("task", b).values, np.hstack([a, c, b]))
+    assert less.beside("task", b).layout == (("architecture", 2), ("costs", 3), ("task", 1))
     np.testing.assert_array_equal(table.take([2, 0]).block("costs"), c[[2, 0]])
     with pytest.raises(KeyError, match="zero-cost"):
         table.block("zero-cost")

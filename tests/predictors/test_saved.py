@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from metanas.errors import MetanasError
@@ -40,6 +41,13 @@ def saved(rows: Data, model: str = "trees") -> Saved:
     return Saved(model, 7, "cells", rows)
 
 
+def described(rows: Data) -> Data:
+    """The same rows with two numbers a task, drawn by chance."""
+    numbers = {task: np.random.default_rng(len(task)).normal(size=2) for task in rows.task_names}
+    table = rows.table.beside("task", np.stack([numbers[task] for task in rows.tasks]))
+    return Data.of(table, rows.targets, rows.tasks)
+
+
 def keep(path: Path, what: Saved) -> None:
     save_predictor(path, what, what.make().fit(what.data.table.values, what.data.targets))
 
@@ -51,31 +59,58 @@ class TestFile:
         made = what.make().fit(what.data.table.values, what.data.targets)
         save_predictor(path, what, made)
         fresh = data(1, 20, TASKS[:1]).table.values
-        loaded = load_predictor(path, "cells", fresh.shape[1])
-        np.testing.assert_array_equal(loaded.predict(fresh), made.predict(fresh))
+        loaded = load_predictor(path, "cells")
+        np.testing.assert_array_equal(loaded.predict(Table(fresh, what.data.table.layout)), made.predict(fresh))
         again, _ = read_predictor(path)
         assert (again.model, again.seed, again.space, again.data.tasks) == (model, 7, "cells", what.data.tasks)
         assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
-    @pytest.mark.parametrize(("space", "more"), [("stages", 0), ("cells", 1)])
-    def test_a_predictor_of_something_else_is_refused(self, tmp_path: Path, space: str, more: int) -> None:
+    def test_tasks_scores_and_context_come_back_as_they_were(self, tmp_path: Path) -> None:
+        rng, path = np.random.default_rng(3), tmp_path / IN_USE
+        rows = described(data(0))
+        context = {"pool": rng.normal(size=(3, 5)), "batch.inputs": rng.random((2, 1, 4, 4)).astype(np.float32)}
+        what = Saved("trees", 7, "cells", rows, context)
+        keep(path, what)
+        found = load_predictor(path, "cells")
+        assert found.saved.data.table.layout == rows.table.layout
+        assert found.saved.context.keys() == context.keys()
+        for name, array in context.items():
+            np.testing.assert_array_equal(found.saved.context[name], array)
+            assert found.saved.context[name].dtype == array.dtype
+        for task, description in rows.descriptions().items():
+            np.testing.assert_array_equal(found.saved.data.descriptions()[task], description)
+        made = what.make().fit(rows.table.values, rows.targets)
+        np.testing.assert_array_equal(found.predict(rows.table), made.predict(rows.table.values))
+
+    def test_a_predictor_of_something_else_is_refused(self, tmp_path: Path) -> None:
         what, path = saved(data(0)), tmp_path / IN_USE
         keep(path, what)
-        width = what.data.table.values.shape[1]
-        with pytest.raises(MetanasError, match=f"{width} features of the space 'cells', expected {width + more} of"):
-            load_predictor(path, space, width + more)
+        with pytest.raises(MetanasError, match="knows the space 'cells', expected 'stages'"):
+            load_predictor(path, "stages")
+        with pytest.raises(MetanasError, match=r"knows features .*'costs': 2.* and is asked about .*'adjacency': 65}"):
+            load_predictor(path, "cells").predict(what.data.table.without("costs"))
+
+    def test_a_file_of_the_format_before_is_read(self, tmp_path: Path) -> None:
+        what, path = saved(data(0)), tmp_path / IN_USE
+        keep(path, what)
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads(file.metadata()["predictor"])
+        save_file(load_file(path), path, metadata={"predictor": json.dumps(about | {"format": 2})})
+        found = load_predictor(path, "cells")
+        assert found.saved.context == {}
+        np.testing.assert_array_equal(found.saved.data.table.values, what.data.table.values)
 
     def test_a_file_that_is_no_predictor_is_named(self, tmp_path: Path) -> None:
         text, weights, newer = tmp_path / "text", tmp_path / "weights", tmp_path / "newer"
         text.write_text("no predictor")
         save_file({"features": np.ones((2, 2))}, weights)
         keep(newer, saved(data(0)))
-        save_file(load_file(newer), newer, metadata={"predictor": json.dumps({"format": 3, "space": "cells"})})
+        save_file(load_file(newer), newer, metadata={"predictor": json.dumps({"format": 4, "space": "cells"})})
         for path in (text, weights, tmp_path / "missing"):
             with pytest.raises(MetanasError, match=f"{path.name}' is not a saved predictor"):
-                load_predictor(path, "cells", 5)
-        with pytest.raises(MetanasError, match="has format 3 and this metanas reads format 2"):
-            load_predictor(newer, "cells", 5)
+                load_predictor(path, "cells")
+        with pytest.raises(MetanasError, match="has format 4 and this metanas reads format 3"):
+            load_predictor(newer, "cells")
 
 
 class TestVersions:
@@ -130,6 +165,38 @@ class TestVersions:
         memory = compare(more, more, seed=0)
         assert memory.old == memory.new
         assert (memory.difference, memory.worse) == (0.0, False)
+
+    def test_predictors_of_other_blocks_are_asked_about_what_both_can_be_shown(self) -> None:
+        """One sees less of the same rows; what a search learned of all tasks together cannot be shown to the other."""
+        rows = data(0, 20)
+        whole, less = saved(described(rows)), saved(Data.of(rows.table.without("costs"), rows.targets, rows.tasks))
+        first, second = compare(less, whole, seed=0), compare(whole, less, seed=0)
+        assert (first.held_out_by, len(first.new)) == ("tasks", len(TASKS))
+        assert (first.old, first.new) == (second.new, second.old)
+        alone = saved(Data.of(rows.table.only("architecture"), rows.targets, rows.tasks))
+        same = saved(Data.of(rows.table.only("architecture", "adjacency"), rows.targets, rows.tasks))
+        assert compare(alone, whole, seed=0).old == compare(alone, same, seed=0).old
+        means = data(1, 12, TASKS[:1])
+        search = saved(Data.of(means.table, means.targets, ["all"] * len(means)))
+        found = compare(search, whole, seed=0)
+        assert found.held_out_by == "architectures"
+        assert np.mean(found.new) > 0.5
+
+    def test_one_that_is_told_no_tasks_sees_an_architecture_alike_on_all(self) -> None:
+        """A search that saw other blocks than a retrained predictor, neither of which is told tasks."""
+        rows = data(0, 20)
+        search = Data.of(rows.table.only("architecture", "adjacency"), rows.targets, ["all"] * len(rows))
+        other = Data.of(rows.table.only("architecture", "costs"), rows.targets, rows.tasks)
+        found = compare(saved(search), saved(other), seed=0)
+        assert found.held_out_by == "architectures"
+        assert min(np.mean(found.old), np.mean(found.new)) > 0.3
+
+    def test_blocks_that_no_evaluation_has_together_cannot_be_compared(self) -> None:
+        first, second = data(0, 12), data(1, 12)
+        left = Data.of(first.table.only("architecture", "costs"), first.targets, first.tasks)
+        right = Data.of(second.table.only("adjacency", "costs"), second.targets, second.tasks)
+        with pytest.raises(MetanasError, match=r"cannot be compared.* no evaluation has them all"):
+            compare(saved(left), saved(right), seed=0)
 
     def test_an_unknown_version_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(MetanasError, match=r"no predictor version 4 \(there are: none\)"):
