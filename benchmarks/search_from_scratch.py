@@ -66,7 +66,7 @@ def darts(order: Literal[1, 2], task: Classification, minutes: float, seed: int)
     supernet = SuperNet(SPACE, SPACE.initial_weights(torch_stream(seed, "shared weights")))
     search = Darts(supernet, task, replace(DARTS, order=order), seed)
     architecture = search.run(used)
-    collapse = "" if search.kept is None else f", collapsed after epoch {search.kept + 1}"
+    collapse = ", collapsed" if search.collapsed else ""
     skips = skip_connections(SPACE, architecture)
     return Found(architecture, f"{search.steps} steps, {skips} skip connections{collapse}")
 
