@@ -248,7 +248,12 @@ def report(run: Run, as_json: Json = False) -> None:
     from metanas.run import RunFolder
 
     space = make_space(RunFolder(run).config)
-    path = write_report(run, space.draw, space.describe, explain(RunFolder(run)))
+    try:
+        effects = explain(RunFolder(run))
+    except MetanasError as error:  # such as a latency table of another device; the results are there all the same
+        print(f"without the predictor's explanation: {error}", file=sys.stderr)
+        effects = []
+    path = write_report(run, space.draw, space.describe, effects)
     if as_json:
         print_json({"report": str(path)})
     else:

@@ -16,4 +16,6 @@ def parse(kind: type[T], content: Any, source: str) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise MetanasError(f"{source}: key '{key}': {first['msg']}; got {first['input']!r}.") from error
+        # Of a missing key the input is all that stands beside it.
+        got = "" if first["type"] == "missing" else f"; got {first['input']!r}"
+        raise MetanasError(f"{source}: key '{key}': {first['msg']}{got}.") from error

@@ -8,7 +8,7 @@ import numpy as np
 from metanas.errors import MetanasError
 from predictors.conformal import LEVEL, Calibrated, coverage, group_folds, held_out
 from predictors.data import FOLDS, Data
-from predictors.models import GRAPH_MODELS, MODELS, make_model
+from predictors.models import make_model
 from predictors.predictor import Predictor
 from predictors.ranking import Correlation, Quality, correlation, kendall, quality
 
@@ -74,11 +74,6 @@ def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = QU
         coverage=_coverage(best, data, folds, seed),
     )
     return _make(best, data, seed).fit(data.table.values, data.targets), report
-
-
-def usable(data: Data, models: Sequence[str] = tuple(MODELS)) -> list[str]:
-    """Those of `models` that can read the data's features."""
-    return [name for name in models if name not in GRAPH_MODELS or "adjacency" in data.table.names]
 
 
 def fold_taus(predicted: np.ndarray, data: Data, folds: Sequence[np.ndarray]) -> np.ndarray:

@@ -107,8 +107,9 @@ class _Row:
 
 
 def _shared(old: Layout, new: Layout) -> tuple[str, ...]:
-    """The blocks of both that name an architecture: scores may differ in the last bit from fit to fit."""
-    return tuple(name for name, width in old if (name, width) in new and name not in ("zero-cost", "task"))
+    """The blocks of both that name an architecture: scores and seconds may differ from one measurement to the next."""
+    names = [name for name, width in old if (name, width) in new and name not in ("zero-cost", "task")]
+    return tuple(name for name in names if name != "costs" or "architecture" not in names)
 
 
 def _asked(old: Data, new: Data, shared: Sequence[str]) -> list[_Row]:

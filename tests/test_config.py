@@ -80,8 +80,16 @@ def test_a_wrong_value_is_named(change: dict[str, Any], key: str, value: str) ->
 
 def test_a_missing_key_is_named() -> None:
     content = {key: value for key, value in TINY.items() if key != "train"}
-    with pytest.raises(MetanasError, match=r"run\.yaml: key 'train'"):
+    with pytest.raises(MetanasError, match=r"^run\.yaml: key 'train': Field required\.$"):
         parse(RunConfig, content, "run.yaml")
+
+
+def test_an_augmentation_that_does_not_exist_is_named_before_it_is_needed() -> None:
+    for change in ({"adaptation": {"augment": "glyhp"}}, {"train": {"augment": "glyhp"}}):
+        with pytest.raises(MetanasError, match="'glyhp'"):
+            parse(RunConfig, TINY | change, "run.yaml")
+    with pytest.raises(MetanasError, match="'glyhp'"):
+        parse(SearchConfig, {"name": "x", "final": {"augment": "glyhp"}}, "search.yaml")
 
 
 def test_an_impossible_episode_keeps_its_own_sentence() -> None:

@@ -52,8 +52,9 @@ def make_features(
 def features_of(run: RunFolder, config: RunConfig, space: Space, saved: Saved) -> ArchitectureFeatures:
     """Architectures as the saved predictor of a run sees them."""
     layout = dict(saved.data.table.layout)
-    timed = layout.get("costs") == 3 or "latency" in config.search.limits
-    return make_features(config, space, run.path, timed, [name for name in layout if name != "task"], saved.context)
+    return make_features(
+        config, space, run.path, layout.get("costs") == 3, [name for name in layout if name != "task"], saved.context
+    )
 
 
 def scoring_batch(config: RunConfig, pool: Pool) -> Context:

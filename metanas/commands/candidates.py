@@ -9,8 +9,12 @@ from metanas.assembly import make_space
 from metanas.commands.blocks import features_of
 from metanas.commands.training import make_limits
 from metanas.config import RunConfig
+from metanas.measuring.features import ArchitectureFeatures
+from metanas.measuring.latency import LatencyTable
 from metanas.run import RunFolder
 from metanas.seeding import stream
+from metanas.spaces.space import Space
+from metanas.strategies.archive import Limits
 from metanas.strategies.evolution import Evolution
 from predictors.features import Table
 from predictors.saved import Loaded, load_predictor
@@ -47,8 +51,15 @@ def candidates(run: RunFolder, config: RunConfig) -> Candidates:
     space = make_space(config)
     predictor = load_predictor(run.path / "predictor.safetensors", space.name)
     features = features_of(run, config, space, predictor.saved)
-    strategy = Evolution(space, config.search.population, limits=make_limits(config, features))
+    strategy = Evolution(space, config.search.population, limits=_limits(run, config, space))
     strategy.tell(run.members)
     fresh = strategy.ask(OFFSPRING, stream(config.seed, "offspring of a new task"))
     known = tuple(dict.fromkeys([*run.population, *fresh]))
     return Candidates(run.chosen, known, features.table(known), predictor, config.adaptation.candidates)
+
+
+def _limits(run: RunFolder, config: RunConfig, space: Space) -> Limits | None:
+    """Seconds count by the run's table where they are limited, whether the predictor sees them or not."""
+    timed = "latency" in config.search.limits
+    latency = LatencyTable(space, config.image.size, run.path / "latency.json") if timed else None
+    return make_limits(config, ArchitectureFeatures(space, config.image.size, latency=latency))

@@ -80,6 +80,8 @@ def retrain_predictor(
         tasks = _described(runs, rows, context, previous, samples)
         rows, lost = _known(rows, tasks)
         refused += lost
+        if len({task for _, task, _ in rows}) < FEWEST_TASKS:
+            raise MetanasError(" ".join(lost))
     data = _data(features, rows, tasks)
     fitted, report = retrain(data, _costs(features, rows), config.seed, models)
     saved = Saved(report.model, config.seed, space.name, data, context)

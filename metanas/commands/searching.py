@@ -257,6 +257,7 @@ def _asked(config: SearchConfig, space: Space, task: str, parts: Classification,
         return Asked(space, of, task, SHARED, SharedRecipe(space, parts, config.seed), shared)
     weights = None if chosen.warm_start is None else _weights(config, Path(chosen.warm_start))
     recipe = MeasureRecipe(chosen, space, parts.train, parts.validation, config.seed, weights)
+    recipe()  # says what is wrong with a proxy before anything is written, and not in an actor
     return Asked(space, of, task, chosen.name, recipe)
 
 
@@ -265,6 +266,10 @@ def _weights(config: SearchConfig, path: Path) -> dict[str, Tensor]:
 
     Raises MetanasError when there are none, and for another space or other images.
     """
+    if (path / "config.yaml").is_file() and not any(
+        (path / name).is_file() for name in (RESULT, "weights.safetensors")
+    ):
+        raise MetanasError(f"evaluator.warm_start: the run '{path}' did not finish; go on with it by --resume.")
     run = SearchFolder(path) if (path / RESULT).is_file() else RunFolder(path)
     if (run.config.space, run.config.image) != (config.space, config.image):
         raise MetanasError(

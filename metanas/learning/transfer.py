@@ -14,6 +14,7 @@ from metanas.learning.inner import Weights
 from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples
 from metanas.statistics import sign_test
+from tasks.augment import augmentation
 
 SIGNIFICANT = 0.05
 COPIES = 4
@@ -39,6 +40,11 @@ class Adaptation:
     augment: str | None = None
     candidates: int = 4
     folds: int = 5
+
+    def __post_init__(self) -> None:
+        """Raises MetanasError for an augmentation that does not exist."""
+        if self.augment is not None:
+            augmentation(self.augment)
 
 
 def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:

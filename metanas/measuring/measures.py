@@ -43,7 +43,7 @@ class Proxy:
 
     data: float = 1.0
     channels: float = 1.0
-    size: int | None = None
+    size: PositiveInt | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.data <= 1:

@@ -79,6 +79,8 @@ class Training:
             raise MetanasError(
                 f"training.epochs and training.batch must be at least 1, but are {self.epochs} and {self.batch}."
             )
+        if self.augment is not None:
+            augmentation(self.augment)  # says which there are
 
 
 def make_classifier(

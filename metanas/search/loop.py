@@ -202,7 +202,10 @@ class Search:
         first = generation * self.settings.episodes
         candidates, evaluations = self._measure(asked, range(first, first + self.settings.episodes), generation)
         seen = learn(self.screen, self.features, evaluations, self.space.default)
-        self.strategy.tell(candidates)
+        # The default is measured on all episodes, whatever a race asks for: told on a lower rung it would not compare.
+        default = self.space.default
+        in_full = fidelity(self.strategy, default) == 1
+        self.strategy.tell([c for c in candidates if in_full or c.architecture != default])
         self._event("phase", phase="fitness", duration=time.monotonic() - started)
         pairs = (
             []

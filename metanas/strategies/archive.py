@@ -147,10 +147,13 @@ class Archive:
         self._known = {tuple(key) for key in state["known"]}
 
     def _sought(self, limits: Limits, rng: np.random.Generator) -> tuple[Architecture, float]:
-        """From the best of some draws by mutations that exceed the limits less and less: the last, and its excess."""
+        """From the best of some draws by mutations that exceed the limits less and less: the last, and its excess.
+
+        It ends at the first that is within them and new.
+        """
         excess, found = min((limits.excess(a), a) for a in (self.space.sample(rng) for _ in range(TRIES)))
         for _ in range(BEYOND):
-            if excess == 0:
+            if excess == 0 and found not in self:
                 break
             changed = self.space.mutate(found, rng)
             if (less := limits.excess(changed)) <= excess:

@@ -180,6 +180,16 @@ class TestRetrain:
         assert refused.startswith("the evaluations of 1 tasks such as 'x', which no pool of these runs has")
         assert "x" not in Versions(taught.path).read(found.version).data.tasks
 
+    def test_too_few_tasks_that_can_be_described_are_a_sentence(self, searched: RunFolder, tmp_path: Path) -> None:
+        run = RunFolder(tmp_path / "run")
+        shutil.copytree(searched.path, run.path)
+        with run.store() as store:
+            evaluations = [replace(e, task=f"{e.task} of old") for e in store.evaluations()]
+            store.discard_from(searched.path.name, 0)
+            store.add("run", evaluations)
+        with pytest.raises(MetanasError, match=r"which no pool of these runs has .* or give --without task"):
+            retrain_predictor([run], models=RIDGE)
+
 
 class TestNewTask:
     @pytest.fixture

@@ -158,7 +158,9 @@ class TestCompoundScaling:
 
     def test_a_grid_in_which_all_fail_is_named(self, run: RunFolder, tmp_path: Path) -> None:
         config = self.config(tmp_path, trial={"epochs": 1, "rate": 1e38})
-        with pytest.raises(MetanasError, match=r"all \d+ trainings of the grid failed \(the last: .+\); change 'trial'"):
+        with pytest.raises(
+            MetanasError, match=r"all \d+ trainings of the grid failed \(the last: .+\); change 'trial'"
+        ):
             enlarge_run(run.path, config, tmp_path / "larger")
         with EnlargedFolder(tmp_path / "larger").store() as store:
             assert {row.status for row in store.evaluations()} == {"failed"}

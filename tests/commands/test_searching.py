@@ -276,6 +276,10 @@ def test_a_warm_start_begins_with_the_weights_of_a_run(data: Path, tmp_path: Pat
     config = tiny_search(data, evaluator=still | {"warm_start": str(run.path)})
     with pytest.raises(MetanasError, match=r"evaluator\.warm_start: the run .* has another space"):
         search(config.model_copy(update={"space": config.space.model_copy(update={"options": {}})}), tmp_path / "no")
+    narrow = still | {"warm_start": str(run.path), "proxy": {"channels": 0.5}}
+    with pytest.raises(MetanasError, match=r"proxy\.channels must be 1 where training starts from the weights"):
+        search(tiny_search(data, evaluator=narrow, workers=1), tmp_path / "no")
+    assert not (tmp_path / "no").exists()
     search(config, tmp_path / "warm")
     parts = read_task(config, None)[1]
     rows = results(tmp_path / "warm")["rows"][:-1]

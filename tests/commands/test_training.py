@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from metanas.assembly import make_space
 from metanas.commands.training import train
 from metanas.config import as_yaml, load_config
 from metanas.errors import MetanasError
@@ -202,6 +203,16 @@ class TestStrategies:
         assert all(row["params"] <= 3000 for row in population["population"])
         measured = {e.architecture for e in expected["rows"] if e.status == "ok"}
         assert len(measured) > TINY["search"]["population"]
+
+    def test_in_a_race_the_default_is_no_cheap_result(self, tmp_path: Path) -> None:
+        """It is always measured in full, for the differences to it, and evolution proposes it first."""
+        race = {"name": "asha", "over": {"name": "evolution"}, "rungs": [0.5, 1.0], "eta": 2}
+        run = train(tiny_config(search=TINY["search"] | {"strategy": race}), tmp_path / "run")
+        checkpoint = run.load_checkpoint()
+        assert checkpoint is not None
+        cheap = [tuple(row["architecture"]) for row in checkpoint[2]["standings"][0]]
+        assert cheap
+        assert make_space(run.config).default not in cheap
 
     def test_a_wrong_strategy_is_named_before_anything_is_written(self, tmp_path: Path) -> None:
         config = tiny_config(search=TINY["search"] | {"strategy": {"name": "annealing"}})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metanas.errors import MetanasError
-from predictors.choice import RetrainReport, fold_taus, usable
+from predictors.choice import RetrainReport, fold_taus
 from predictors.choice import retrain as retrain_by
 from predictors.conformal import group_folds
 from predictors.data import Data
@@ -112,11 +112,6 @@ def test_the_same_seed_gives_the_same_report() -> None:
 def test_too_few_architectures_are_counted() -> None:
     with pytest.raises(MetanasError, match=r"measurements of 9 architectures .* needs at least 10"):
         retrain(data(0, 9, repeats=5), seed=0)
-
-
-def test_graph_networks_are_left_out_where_there_are_no_graphs() -> None:
-    assert "graph network" not in usable(data(0, 10))
-    assert "trees" in usable(data(0, 10))
 
 
 def by_task(seed: int, tasks: int = 12, count: int = 15) -> Data:

@@ -7,7 +7,7 @@ from metanas.api import Candidate, Cost
 from metanas.errors import MetanasError
 from metanas.spaces.genes import Genes, enumerated, neighbours
 from metanas.strategies.archive import Limits
-from metanas.strategies.plain import Exhaustive, LocalSearch
+from metanas.strategies.plain import Exhaustive, LocalSearch, Random
 from metanas.strategies.regularized import Regularized
 from tests.strategies.digits import Digits, cost, measure
 
@@ -28,6 +28,17 @@ def test_exhaustive_search_finds_all_within_limits_and_says_so_when_there_are_no
     assert strategy.ask(100, rng) == []
     with pytest.raises(MetanasError, match="none of all architectures of the space 'digits' stays within params -1"):
         Exhaustive(Digits(3), 1, limits=Limits(cost, {"params": -1})).ask(1, rng)
+
+
+def test_all_that_tight_limits_leave_is_found_one_by_one() -> None:
+    """Eight networks among 4^8 architectures."""
+    space, rng = Digits(8), np.random.default_rng(0)
+    strategy, found = Random(space, 4, limits=Limits(cost, {"params": 1})), set[tuple[int, ...]]()
+    while asked := strategy.ask(4, rng):
+        found |= {space.canonical(architecture) for architecture in asked}
+        strategy.tell([measure(architecture) for architecture in asked])
+    ones = {tuple(int(i == place) for i in range(8)) for place in (0, 2, 3, 4, 5, 6, 7)}
+    assert found == {(0,) * 8, *ones}
 
 
 def test_local_search_without_a_start_is_refused() -> None:
