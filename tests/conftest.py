@@ -1,10 +1,11 @@
-"""What all tests share: the folder of real data, an image cache of their own, and hypothesis without a clock."""
+"""What all tests share: real data, an image cache of their own, one thread, and hypothesis without a clock."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 # A busy machine makes no test fail: what takes long is no mistake.
@@ -27,3 +28,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METANAS_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """As every worker computes: sums of several threads differ in their last bits, and so would equal runs."""
+    torch.set_num_threads(1)

@@ -14,9 +14,9 @@ from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples, support_of
 from metanas.learning.state import fill
 from metanas.learning.worker import Worker
-from metanas.measuring.description import TaskDescriber, embedding, unit
 from metanas.measuring.features import ArchitectureFeatures
-from metanas.measuring.latency import LatencyTable
+from metanas.measuring.latency import latency_in
+from metanas.measuring.task_description import TaskDescriber, embedding, unit
 from metanas.measuring.untrained import UntrainedScores
 from metanas.run import RunFolder
 from metanas.seeding import stream
@@ -40,7 +40,7 @@ def make_features(
     config: RunConfig, space: Space, run: Path, timed: bool, blocks: Sequence[str], context: Context
 ) -> ArchitectureFeatures:
     """Architectures in `blocks`; where they are `timed`, with the latency table in the folder of the run."""
-    latency = LatencyTable(space, config.image.size, run / "latency.json") if timed else None
+    latency = latency_in(run, space, config.image.size, timed)
     scores = None
     if "zero-cost" in blocks:
         inputs, labels = (torch.from_numpy(context[f"batch.{part}"]) for part in ("inputs", "labels"))

@@ -7,11 +7,11 @@ import numpy as np
 from metanas.api import Architecture
 from metanas.assembly import make_space
 from metanas.commands.blocks import features_of
-from metanas.commands.training import make_limits
 from metanas.config import RunConfig
 from metanas.measuring.features import ArchitectureFeatures
-from metanas.measuring.latency import LatencyTable
+from metanas.measuring.latency import latency_in
 from metanas.run import RunFolder
+from metanas.search.catalogue import make_limits
 from metanas.seeding import stream
 from metanas.spaces.space import Space
 from metanas.strategies.archive import Limits
@@ -60,6 +60,6 @@ def candidates(run: RunFolder, config: RunConfig) -> Candidates:
 
 def _limits(run: RunFolder, config: RunConfig, space: Space) -> Limits | None:
     """Seconds count by the run's table where they are limited, whether the predictor sees them or not."""
-    timed = "latency" in config.search.limits
-    latency = LatencyTable(space, config.image.size, run.path / "latency.json") if timed else None
-    return make_limits(config, ArchitectureFeatures(space, config.image.size, latency=latency))
+    limits = config.search.limits
+    latency = latency_in(run.path, space, config.image.size, "latency" in limits)
+    return make_limits(ArchitectureFeatures(space, config.image.size, latency=latency).cost, limits)

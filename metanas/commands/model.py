@@ -24,7 +24,7 @@ from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples, samples_of
 from metanas.learning.supernet import SuperNet
 from metanas.learning.transfer import choose, fine_tune, folds
-from metanas.measuring.description import TaskDescriber
+from metanas.measuring.task_description import TaskDescriber
 from metanas.parsing import parse
 from metanas.run import RunFolder
 from metanas.seeding import stream, torch_stream

@@ -20,8 +20,9 @@ from metanas.commands.blocks import (
     scoring_batch,
 )
 from metanas.errors import MetanasError
-from metanas.measuring.description import TaskDescriber
 from metanas.measuring.features import ArchitectureFeatures, blocks_of, chosen_blocks
+from metanas.measuring.latency import LATENCY
+from metanas.measuring.task_description import TaskDescriber
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
 from metanas.store import NewerStore, Store
@@ -73,7 +74,7 @@ def retrain_predictor(
         refused.append(f"the block 'task': it takes {FEWEST_TASKS} tasks or more to learn how tasks differ.")
     previous = versions.read(versions.history[-1]) if versions.history else None
     context = _context(first, blocks, by_task, previous, samples)
-    timed = (first.path / "latency.json").is_file()
+    timed = (first.path / LATENCY).is_file()
     features = make_features(config, space, first.path, timed, blocks, context)
     tasks: dict[str, np.ndarray] | None = None
     if by_task:

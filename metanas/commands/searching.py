@@ -20,20 +20,19 @@ from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Worker
 from metanas.measuring.estimation import CostOf, Measured
 from metanas.measuring.features import ArchitectureFeatures
-from metanas.measuring.latency import LatencyTable
+from metanas.measuring.latency import latency_in
 from metanas.measuring.measures import ALONE, SHARED, TABLE, Estimator, MeasureRecipe, SharedRecipe, TableRecipe
 from metanas.measuring.oneshot import OneShot
 from metanas.measuring.scores import SCORES
 from metanas.parsing import parse
 from metanas.run import Recorder, RunFolder
-from metanas.search.catalogue import STRATEGIES, make_strategy
+from metanas.search.catalogue import STRATEGIES, make_limits, make_strategy
 from metanas.search.darts import Darts, DartsSettings
 from metanas.search.rounds import Progress, Rounds, run_darts
 from metanas.seeding import torch_stream
 from metanas.spaces.genes import Genotypes
 from metanas.spaces.space import Space
 from metanas.store import Store
-from metanas.strategies.archive import Limits
 from metanas.strategies.halving import Race
 from metanas.strategies.strategy import Strategy
 from metanas.tables.catalogue import load_table
@@ -156,7 +155,7 @@ def _run_rounds(
             ),
             budget=config.budget,
             batch=config.batch,
-            limits=_limits(config, asked),
+            limits=make_limits(asked.cost, config.limits),
             objective=config.objective,
             shared=asked.shared,
             enas=config.strategy["name"] == ENAS,
@@ -199,7 +198,7 @@ def _strategy(config: SearchConfig, asked: Asked) -> Strategy:
     if name == ENAS and asked.measure != SHARED:
         raise MetanasError(f"evaluator: ENAS measures by shared weights; leave it out, or name '{SHARED}'.")
     choice = config.strategy | {"name": "reinforce"} if name == ENAS else config.strategy
-    return make_strategy(choice, asked.space, config.population, _limits(config, asked), "strategy")
+    return make_strategy(choice, asked.space, config.population, make_limits(asked.cost, config.limits), "strategy")
 
 
 def _on_device(config: SearchConfig, table: Table) -> Table:
@@ -235,10 +234,6 @@ def _with_rungs(config: SearchConfig, table: Table) -> SearchConfig:
     return config.model_copy(update={"strategy": config.strategy | {"rungs": rungs}})
 
 
-def _limits(config: SearchConfig, asked: Asked) -> Limits | None:
-    return Limits(asked.cost, config.limits) if config.limits else None
-
-
 def _asked(config: SearchConfig, space: Space, task: str, parts: Classification, out: Path) -> Asked:
     """The evaluator by name; where latency is asked for, with a table of it in the folder."""
     default = SHARED if config.strategy.get("name") == ENAS else ALONE
@@ -250,8 +245,7 @@ def _asked(config: SearchConfig, space: Space, task: str, parts: Classification,
             f"objective: it weighs accuracy, but the evaluator '{chosen.name}' is a score; name another."
         )
     timed = asks_for_latency(config.strategy, config.limits, config.objective)
-    latency = LatencyTable(space, config.image.size, out / "latency.json") if timed else None
-    of = ArchitectureFeatures(space, config.image.size, latency=latency).cost
+    of = ArchitectureFeatures(space, config.image.size, latency=latency_in(out, space, config.image.size, timed)).cost
     if chosen.name == SHARED:
         shared = OneShot(space, parts, config.seed)
         return Asked(space, of, task, SHARED, SharedRecipe(space, parts, config.seed), shared)

@@ -13,13 +13,12 @@ from metanas.learning.state import weights_of
 from metanas.learning.trainer import MetaTrainer
 from metanas.measuring.features import ArchitectureFeatures, chosen_blocks
 from metanas.run import RunFolder, RunListener
-from metanas.search.catalogue import make_strategy
+from metanas.search.catalogue import make_limits, make_strategy
 from metanas.search.loop import Outcome, Search, learn
 from metanas.search.objective import LatencyReward
 from metanas.search.schedule import Progress, outer_rate
 from metanas.spaces.space import Space
 from metanas.store import Store
-from metanas.strategies.archive import Limits
 from metanas.strategies.strategy import Strategy
 from predictors.data import Data
 from predictors.features import Table
@@ -56,7 +55,7 @@ def train(
     blocks = _search_blocks(config, space)
     context = scoring_batch(config, pool) if "zero-cost" in blocks else {}
     features = make_features(config, space, out, timed, blocks, context)
-    limits = make_limits(config, features)
+    limits = make_limits(features.cost, config.search.limits)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder = RunFolder(out)
     folder.begin(config, resume)
@@ -106,11 +105,6 @@ def _search_blocks(config: RunConfig, space: Space) -> tuple[str, ...]:
             "out, `metanas predictor retrain` learns with it."
         )
     return chosen_blocks(space, config.predictor.blocks, "predictor.blocks")
-
-
-def make_limits(config: RunConfig, features: ArchitectureFeatures) -> Limits | None:
-    """The limits of the configuration, where it has any. Raises MetanasError for a cost that does not exist."""
-    return Limits(features.cost, config.search.limits) if config.search.limits else None
 
 
 def _restore(

@@ -24,6 +24,8 @@ from metanas.files import write_text
 from metanas.learning.supernet import channels_last
 from metanas.spaces.space import Features, Space
 
+LATENCY = "latency.json"
+"""The table in a run's folder."""
 PASSES = 60
 """Forward passes that a network is timed for."""
 FASTEST = 15
@@ -98,6 +100,11 @@ class LatencyTable:
         if self.path is not None:
             content = {"device": device(), "check": self.checked, "seconds": self.seconds}
             write_text(self.path, json.dumps(content, indent=1))
+
+
+def latency_in(run: Path, space: Space, size: int, timed: bool) -> LatencyTable | None:
+    """The table in the folder of a run or a search, where its architectures are `timed`."""
+    return LatencyTable(space, size, run / LATENCY) if timed else None
 
 
 @dataclass(frozen=True)

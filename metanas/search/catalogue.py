@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
+from metanas.api import Architecture, Cost
 from metanas.errors import MetanasError
 from metanas.parsing import parse
 from metanas.search.controller import Ppo, Reinforce
@@ -61,6 +62,11 @@ def make_strategy(
             raise MetanasError(f"{key}: there is no model {model!r}; name one of {', '.join(GUIDES)}.")
         parts["model"] = partial(make_model, model, 0, ())
     return kind(space, size, **parts, **_checked(key, name, kind, options))
+
+
+def make_limits(cost: Callable[[Architecture], Cost], most: Mapping[str, float]) -> Limits | None:
+    """The limits of a configuration, None where it has none. Raises MetanasError for a cost that does not exist."""
+    return Limits(cost, most) if most else None
 
 
 def _checked(key: str, name: str, kind: Callable[..., Strategy], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Exhaustive:
                 f"the space '{space.name}' has {space.size():.3g} architectures, too many for the exhaustive strategy "
                 f"(at most {LARGEST:,}); choose another strategy or a smaller space."
             )
-        self.size, self.archive, self.limits = size, Archive(space, limits), limits
+        self.size, self.archive = size, Archive(space, limits)
         self._next = 0
 
     @property
@@ -57,13 +57,13 @@ class Exhaustive:
 
     def ask(self, count: int, rng: np.random.Generator) -> list[Architecture]:
         """The next ones; none when all were asked for. Raises MetanasError when none at all meets the limits."""
-        space, asked = self.archive.space, list[Architecture]()
+        space, limits, asked = self.archive.space, self.archive.limits, list[Architecture]()
         while len(asked) < count and self._next < space.size():
             asked += self.archive.propose([enumerated(space, self._next)])
             self._next += 1
-        if count and not asked and self.limits is not None and self.archive.barren:
+        if count and not asked and limits is not None and self.archive.barren:
             every = (enumerated(space, index) for index in range(space.size()))
-            raise MetanasError(unmet(self.limits, "all architectures of", space, min(every, key=self.limits.excess)))
+            raise MetanasError(unmet(limits, "all architectures of", space, min(every, key=limits.excess)))
         return asked
 
     def tell(self, candidates: Sequence[Candidate]) -> None:

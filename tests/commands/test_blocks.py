@@ -23,8 +23,8 @@ from metanas.commands.retrain import retrain_predictor, watch
 from metanas.commands.training import train
 from metanas.errors import MetanasError
 from metanas.learning.samples import Samples, support_of
-from metanas.measuring.description import COLUMNS, TaskDescriber, embedding, unit
 from metanas.measuring.features import ArchitectureFeatures
+from metanas.measuring.task_description import COLUMNS, TaskDescriber, embedding, unit
 from metanas.run import RunFolder
 from metanas.store import Store
 from predictors.data import Data

@@ -58,11 +58,6 @@ def make_trainer(inner: Inner = PROTOTYPES) -> Trained:
     return Trained(MetaTrainer("net", executor), learner)
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(1)
-
-
 def copy(trainer: Trained) -> Weights:
     return {n: w.detach().clone() for n, w in (trainer.learner.supernet.shared | trainer.learner.meta).items()}
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from metanas.assembly import make_learner
 from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples
-from metanas.measuring.description import COLUMNS, DIMENSIONS, TaskDescriber, embedding, statistics, unit
+from metanas.measuring.task_description import COLUMNS, DIMENSIONS, TaskDescriber, embedding, statistics, unit
 from tests.runs import tiny_config
 
 
