@@ -264,6 +264,22 @@ class TestModel:
         answers = torch.tensor([list(answer["probabilities"].values()) for answer in predict(model, files)])
         torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-4)
 
+    def test_with_turns_an_image_and_its_mirror_image_have_one_answer(
+        self, metanas: Command, config: Path, digits: tuple[Path, list[Path]]
+    ) -> None:
+        folder, files = digits
+        assert metanas("train", config, "--out", "turned", "--set", "adaptation.turns=true")[0] == 0
+        assert metanas("adapt", "turned", folder, "--out", "model")[0] == 0
+        model = load_model(Path("model"))
+        images = torch.from_numpy(np.stack([np.asarray(Image.open(file))[None] for file in files])).float() / 255
+        found = model.probabilities(images)
+        for other in (images.flip(3), images.rot90(1, (2, 3))):
+            torch.testing.assert_close(model.probabilities(other), found)
+        upright = replace(
+            model, config=model.config.model_copy(update={"adaptation": replace(model.config.adaptation, turns=False)})
+        )
+        assert not torch.allclose(upright.probabilities(images), found)
+
     def test_the_number_of_threads_changes_nothing(self, trained: Path, digits: tuple[Path, list[Path]]) -> None:
         from metanas.commands.model import adapt
 

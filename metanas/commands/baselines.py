@@ -1,7 +1,7 @@
 """What every result is compared with, on the same episodes: jobs for the workers, and the baselines' meta-training."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from metanas.api import Architecture
 from metanas.learning.problems import accuracy
 from metanas.learning.samples import support_of
 from metanas.learning.trainer import MetaTrainer
-from metanas.learning.transfer import Adaptation, choose, fine_tune
+from metanas.learning.transfer import Adaptation, answers, choose, fine_tune
 from metanas.learning.worker import NamedEpisode, Worker
 from metanas.seeding import torch_stream
 from tasks.augment import augmentation
@@ -52,7 +52,7 @@ class AdaptationJob:
             _augment(self.adaptation),
             torch_stream(seed, "adaptation", self.episode),
         )
-        logits = learner.logits(architecture, weights, support.inputs, episode.query_inputs)
+        logits = answers(learner, architecture, weights, support.inputs, episode.query_inputs, self.adaptation)
         return Score(_accuracy(logits, episode), architecture)
 
 
@@ -71,15 +71,9 @@ class ScratchJob:
         generator = torch_stream(worker.samplers[self.split].seed, "scratch", self.episode)
         fresh = trained.fresh(generator)
         support = support_of(episode)
-        weights = fine_tune(
-            fresh,
-            self.architecture,
-            support,
-            Adaptation(steps=SCRATCH_STEPS, body_rate=3e-3, head_rate=1e-2, augment=self.adaptation.augment),
-            _augment(self.adaptation),
-            generator,
-        )
-        logits = fresh.logits(self.architecture, weights, support.inputs, episode.query_inputs)
+        how = replace(self.adaptation, steps=SCRATCH_STEPS, body_rate=3e-3, head_rate=1e-2)
+        weights = fine_tune(fresh, self.architecture, support, how, _augment(how), generator)
+        logits = answers(fresh, self.architecture, weights, support.inputs, episode.query_inputs, how)
         return Score(_accuracy(logits, episode), self.architecture)
 
 

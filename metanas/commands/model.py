@@ -23,7 +23,7 @@ from metanas.learning.inner import HEAD, Weights, apply_head
 from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples, samples_of
 from metanas.learning.supernet import SuperNet
-from metanas.learning.transfer import choose, fine_tune, folds
+from metanas.learning.transfer import Adaptation, answers, choose, fine_tune, folds, over_turns
 from metanas.measuring.task_description import TaskDescriber
 from metanas.parsing import parse
 from metanas.run import RunFolder
@@ -62,7 +62,10 @@ class Model:
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, K) for images (N, C, H, W) in [0, 1]; each answer depends on its own image alone."""
-        return torch.softmax(apply_head(self.head, self.network(images, 0)), 1)
+        logits = over_turns(
+            lambda views: apply_head(self.head, self.network(views, 0)), images, self.config.adaptation.turns
+        )
+        return torch.softmax(logits, 1)
 
 
 def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
@@ -84,7 +87,7 @@ def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
     held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"))
     supports = [support, *(_without(support, rows) for rows in held_out)]
     weights, *tuned = _fine_tuned(learner, architecture, supports, config)
-    expected = _expected(learner, architecture, support, held_out, tuned)
+    expected = _expected(learner, architecture, support, held_out, tuned, config.adaptation)
     head = {name: weights[name] for name in HEAD}
     body = {name: weight for name, weight in weights.items() if name not in HEAD}
     network = learner.supernet.space.build(architecture)
@@ -182,6 +185,7 @@ def _expected(
     support: Samples,
     held_out: Sequence[np.ndarray],
     tuned: Sequence[Weights],
+    how: Adaptation,
 ) -> Expected:
     """What weights tuned without some samples say of these, over all `held_out`."""
     if not held_out:
@@ -189,7 +193,7 @@ def _expected(
     right = 0
     for rows, weights in zip(held_out, tuned, strict=True):
         kept, left = _without(support, rows), support.take(rows)
-        logits = learner.logits(architecture, weights, kept.inputs, left.inputs)
+        logits = answers(learner, architecture, weights, kept.inputs, left.inputs, how)
         right += int((logits.argmax(1) == left.labels).sum())
     count = len(support.labels)
     low, high = wilson(right, count)

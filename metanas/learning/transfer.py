@@ -21,6 +21,7 @@ COPIES = 4
 """Augmented copies of each sample that show how its class spreads."""
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+Score = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Adaptation:
 
     `steps` of Adam over head and body, each on an augmented copy of the support set. The first of `candidates`
     architectures is adapted, unless another does significantly better on the support set; `folds` of that set tell
-    what accuracy to expect.
+    what accuracy to expect. With `turns` an answer is the mean over a sample's quarter turns and mirror images: for
+    what has no upright, at eight times the work of an answer.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
@@ -40,6 +42,7 @@ class Adaptation:
     augment: str | None = None
     candidates: int = 4
     folds: int = 5
+    turns: bool = False
 
     def __post_init__(self) -> None:
         """Raises MetanasError for an augmentation that does not exist."""
@@ -127,3 +130,19 @@ def fine_tune(
     adapted = {name: weight.detach() for name, weight in leaves.items()}
     copies = [] if augment is None else [augment(support.inputs, generator) for _ in range(COPIES)]
     return adapted | learner.discriminant(architecture, adapted, support.inputs, copies, support.labels, support.ways)
+
+
+def answers(
+    learner: Learner, architecture: Architecture, weights: Weights, support: Tensor, queries: Tensor, how: Adaptation
+) -> Tensor:
+    """Logits (Q, K) of queries by adapted weights."""
+    return over_turns(lambda images: learner.logits(architecture, weights, support, images), queries, how.turns)
+
+
+def over_turns(score: Score, images: Tensor, turns: bool) -> Tensor:
+    """The scores (N, K) of square images (N, C, H, W); with `turns`, their mean over the symmetries of the square."""
+    if not turns:
+        return score(images)
+    quarters = [images.rot90(count, (2, 3)) for count in range(4)]
+    views = torch.stack([*quarters, *(quarter.flip(3) for quarter in quarters)])  # (8, N, C, H, W)
+    return score(views.flatten(0, 1)).reshape(len(views), len(images), -1).mean(0)

@@ -15,7 +15,16 @@ from metanas.learning.learner import Inner, Learner
 from metanas.learning.problems import SCALE
 from metanas.learning.samples import Samples
 from metanas.learning.supernet import SuperNet
-from metanas.learning.transfer import COPIES, Adaptation, _leave_one_out, choose, fine_tune, folds
+from metanas.learning.transfer import (
+    COPIES,
+    Adaptation,
+    _leave_one_out,
+    answers,
+    choose,
+    fine_tune,
+    folds,
+    over_turns,
+)
 from metanas.seeding import torch_stream
 from metanas.spaces.stages import Stages
 from tests.reference import nearest_prototype, small_episode
@@ -192,3 +201,29 @@ def test_the_supernet_stays_as_it_was(learner: Learner) -> None:
     before = {name: w.clone() for name, w in learner.supernet.shared.items()}
     fine_tune(learner, SPACE.default, noisy_support(3), Adaptation(steps=3), None, torch.Generator())
     assert all(torch.equal(learner.supernet.shared[name], w) for name, w in before.items())
+
+
+class TestTurns:
+    def test_an_answer_is_the_mean_of_eight_views(self, learner: Learner) -> None:
+        support, queries = noisy_support(3), noisy_support(2).inputs
+        weights = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), None, torch.Generator())
+        plain = [
+            learner.logits(SPACE.default, weights, support.inputs, view)
+            for mirrored in (queries, queries.transpose(2, 3))
+            for view in (mirrored, mirrored.flip(2), mirrored.flip(3), mirrored.flip(2).flip(3))
+        ]
+        found = answers(learner, SPACE.default, weights, support.inputs, queries, Adaptation(turns=True))
+        torch.testing.assert_close(found, torch.stack(plain).mean(0))
+        once = answers(learner, SPACE.default, weights, support.inputs, queries, Adaptation())
+        assert torch.equal(once, plain[0])
+        assert not torch.allclose(found, once)
+
+    def test_turning_an_image_changes_no_answer(self) -> None:
+        images = torch.rand(3, 1, 5, 5, generator=torch_stream(0, "images"))
+        weights = torch.rand(25, 2, generator=torch_stream(0, "weights"))
+        first, *others = (
+            over_turns(lambda views: views.flatten(1) @ weights, view, True)
+            for view in (images, images.rot90(1, (2, 3)), images.flip(3), images.flip(2).rot90(3, (2, 3)))
+        )
+        for other in others:
+            torch.testing.assert_close(other, first)
