@@ -30,6 +30,13 @@ def affine(images: Tensor, generator: Generator) -> Tensor:
     return _warp(images, F.affine_grid(theta, list(images.shape), align_corners=False), "zeros")
 
 
+def handwriting(images: Tensor, generator: Generator) -> Tensor:
+    """Affine changes as of a hand, and smooth bends of its strokes."""
+    theta = _affine(_uniform(images, 7, generator), turn=15, shear=0.25, scale=0.2, shift=0.08)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False) + _elastic(images, 0.05, generator)
+    return _warp(images, grid, "zeros")
+
+
 def glyph(images: Tensor, generator: Generator) -> Tensor:
     """From printed letters to coarse handwriting: elastic bends, another stroke width, few pixels, less contrast."""
     theta = _affine(_uniform(images, 7, generator), turn=15, shear=0.3, scale=0.25, shift=0.06)
@@ -61,7 +68,13 @@ def surface(images: Tensor, generator: Generator) -> Tensor:
     return _light(turned, generator, brightness=0.08, contrast=0.15, noise=0.02)
 
 
-AUGMENTATIONS: Mapping[str, Augmentation] = {"affine": affine, "glyph": glyph, "photo": photo, "surface": surface}
+AUGMENTATIONS: Mapping[str, Augmentation] = {
+    "affine": affine,
+    "handwriting": handwriting,
+    "glyph": glyph,
+    "photo": photo,
+    "surface": surface,
+}
 
 
 def _uniform(images: Tensor, count: int, generator: Generator) -> Tensor:

@@ -1,5 +1,6 @@
 """Augmentations: same shape and range, other for every image, the same for the same generator."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
@@ -59,6 +60,23 @@ def test_letters_keep_their_ink_and_dark_surrounding() -> None:
     assert float(moved[:, :, 0].max()) == 0
 
 
+def test_handwriting_bends_straight_strokes() -> None:
+    images = torch.zeros(100, 1, 28, 28)
+    images[:, :, 7:21, 13:15] = 1
+    bends = {name: _bend(augmentation(name)(images, generator())) for name in ("affine", "handwriting")}
+    assert bends["handwriting"] > 2 * bends["affine"]
+
+
+def _bend(images: torch.Tensor) -> float:
+    """How far the middles of a stroke's rows lie from a straight line, in pixels."""
+    found, columns = [], np.arange(images.shape[-1])
+    for ink in images[:, 0].numpy():
+        rows = np.flatnonzero(ink.sum(1) > 1)
+        middle = (ink[rows] * columns).sum(1) / ink[rows].sum(1)
+        found.append(np.abs(middle - np.polyval(np.polyfit(rows, middle, 1), rows)).mean())
+    return float(np.mean(found))
+
+
 def test_coarse_letters_have_the_detail_of_eight_pixels() -> None:
     """Noise shows it: half of the images are enlarged from 8 x 8 pixels, a quarter from 10 or 14."""
     changed = augmentation("glyph")(torch.rand(400, 1, 32, 32, generator=generator(1)), generator())
@@ -88,6 +106,6 @@ def test_the_local_maximum_is_that_of_max_pooling() -> None:
 
 def test_an_unknown_name_is_an_error() -> None:
     with pytest.raises(
-        MetanasError, match="augment: 'fog' is not known, expected one of affine, glyph, photo, surface"
+        MetanasError, match="augment: 'fog' is not known, expected one of affine, handwriting, glyph, photo, surface"
     ):
         augmentation("fog")

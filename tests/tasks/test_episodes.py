@@ -321,7 +321,7 @@ def test_no_task_is_an_error() -> None:
         ({"shots": 0}, "shots: 0 is not possible"),
         ({"queries": 0}, "queries: 0 is not possible"),
         ({"imbalance": 1.0}, "imbalance: 1.0 is not possible"),
-        ({"augment": "fog"}, "augment: 'fog' is not known, expected one of affine, glyph, photo, surface"),
+        ({"augment": "fog"}, "augment: 'fog' is not known, expected one of affine, handwriting, glyph, photo, surface"),
     ],
 )
 def test_a_spec_refuses_what_makes_no_sense(options: dict[str, object], message: str) -> None:
