@@ -17,7 +17,7 @@ from metanas.search.objective import LatencyReward
 from metanas.search.schedule import Budget, SearchBudget, SearchSettings
 from metanas.spaces.scaling import Coefficients
 from tasks.episodes import EpisodeSpec
-from tasks.pool import Source
+from tasks.pool import SPLITS, Source
 from tasks.task import ImageForm
 
 
@@ -75,6 +75,17 @@ class RunConfig(_Section):
     adaptation: Adaptation = Adaptation()
     workers: int = Field(default=2, ge=0)  # Ray actors; 0 runs in this process
     precision: Precision = "float32"
+
+    @model_validator(mode="after")
+    def _own_names(self) -> Self:
+        names = [test.name for test in self.test]
+        for number, name in enumerate(names):
+            if name in (*SPLITS[:2], *names[:number]):
+                raise MetanasError(
+                    f"test.{number}.name: '{name}' is the name of another test, or of the episodes of training or "
+                    "validation; give every test a name of its own."
+                )
+        return self
 
 
 class TaskConfig(_Section):
@@ -166,9 +177,11 @@ def read_config(path: Path, kind: type[C], settings: Sequence[str] = ()) -> C:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file holds. Raises MetanasError when it is not YAML."""
+    """What a file holds. Raises MetanasError when it is not YAML in UTF-8."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise MetanasError(f"'{path}' is not text in UTF-8 ({error}); save it in that encoding.") from error
     except yaml.YAMLError as error:
         raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
 
@@ -176,6 +189,12 @@ def read_yaml(path: Path) -> Any:
 def as_yaml(config: _Section) -> str:
     """The whole configuration, defaults included."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def same_run(one: _Section, other: _Section) -> bool:
+    """Whether both give the same results: all but `workers` is the same."""
+    first, second = (config.model_dump(mode="json", exclude={"workers"}) for config in (one, other))
+    return first == second
 
 
 def _set(content: dict[str, Any], setting: str) -> None:
