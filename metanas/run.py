@@ -9,12 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
-from safetensors.numpy import load_file
-
 from metanas.api import Architecture, Candidate, Evaluation
 from metanas.config import RunConfig, TaskConfig, as_yaml, load_config
 from metanas.errors import MetanasError
-from metanas.files import save_arrays, write_text
+from metanas.files import load_arrays, save_arrays, write_text
 from metanas.learning.state import State
 from metanas.search.schedule import Progress
 from metanas.store import Store
@@ -93,7 +91,7 @@ class Folder:
         if not (base / "last").is_file():
             return None
         stem = (base / "last").read_text().strip()
-        return json.loads((base / f"{stem}.json").read_text()), load_file(base / f"{stem}.safetensors")
+        return json.loads((base / f"{stem}.json").read_text()), load_arrays(base / f"{stem}.safetensors")
 
 
 class RunFolder(Folder):
@@ -114,7 +112,7 @@ class RunFolder(Folder):
         path = self.path / name
         if not path.is_file():
             raise MetanasError(f"the run '{self.path}' has no {name}, it did not finish; continue it with --resume.")
-        return load_file(path)
+        return load_arrays(path)
 
     @property
     def chosen(self) -> Architecture:
