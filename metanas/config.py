@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from metanas.errors import MetanasError
 from metanas.learning.learner import Inner, Precision
@@ -23,6 +25,23 @@ from tasks.task import ImageForm
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _without_password(url: str) -> str:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise MetanasError("store: expected a URL such as postgresql+psycopg://me@host/evaluations.") from error
+    if parsed.password is not None or "password" in parsed.query:
+        raise MetanasError(
+            "store: its URL holds a password, which would lie in the run's folder for all to read; leave it out, and "
+            "name it in PGPASSWORD or ~/.pgpass."
+        )
+    return url
+
+
+StoreUrl = Annotated[str, AfterValidator(_without_password)]
+"""A database that SQLAlchemy knows. Its password comes from elsewhere, as PostgreSQL reads it from ~/.pgpass."""
 
 
 class SpaceConfig(_Section):
@@ -74,6 +93,7 @@ class RunConfig(_Section):
     budget: Budget = Budget()
     adaptation: Adaptation = Adaptation()
     workers: int = Field(default=2, ge=0)  # Ray actors; 0 runs in this process
+    store: StoreUrl | None = None  # None for SQLite in the run's folder
     precision: Precision = "float32"
 
     @model_validator(mode="after")
@@ -100,6 +120,7 @@ class TaskConfig(_Section):
     task: str | None = None
     image: ImageForm = ImageForm()
     final: Training = Training()
+    store: StoreUrl | None = None  # None for SQLite in the run's folder
 
 
 class SearchConfig(TaskConfig):

@@ -106,6 +106,22 @@ def test_a_test_with_the_name_of_other_episodes_is_refused(name: str) -> None:
         parse(RunConfig, TINY | {"test": tests}, "run.yaml")
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg://me:secret@host/runs", "holds a password, .* PGPASSWORD"),
+        ("postgresql://host/runs?user=me&password=secret", "holds a password, .* PGPASSWORD"),
+        ("secret", "expected a URL"),
+    ],
+)
+def test_a_store_s_password_stays_out_of_the_run_s_folder(url: str, said: str) -> None:
+    for kind, content in ((RunConfig, TINY), (SearchConfig, {"name": "search"})):
+        assert parse(kind, content | {"store": "postgresql://me@host/runs"}, "x.yaml").store is not None
+        with pytest.raises(MetanasError, match=rf"^store: .*{said}") as caught:
+            parse(kind, content | {"store": url}, "x.yaml")
+        assert "secret" not in str(caught.value)
+
+
 def test_a_missing_key_is_named() -> None:
     content = {key: value for key, value in TINY.items() if key != "train"}
     with pytest.raises(MetanasError, match=r"^run\.yaml: key 'train': Field required\.$"):
