@@ -31,7 +31,7 @@ GOES_ON = {
     "train": RESUMED,
     "search": RESUMED,
     "enlarge": RESUMED,
-    "evaluate": "the same command keeps the baselines that are trained, and begins again with the one in training",
+    "evaluate": "the same command keeps the baselines whose training has ended, and does all else again",
 }
 """What is left of an interrupted command, by its name."""
 

@@ -92,6 +92,12 @@ def test_a_wrong_value_is_named(change: dict[str, Any], key: str, value: str) ->
         parse(RunConfig, TINY | change, "run.yaml")
 
 
+@pytest.mark.parametrize(("key", "value"), [("rate", 0), ("drop_path", 1.0), ("weight_decay", -1), ("patience", 0)])
+def test_a_wrong_value_of_a_training_is_named(key: str, value: float) -> None:
+    with pytest.raises(MetanasError, match=rf"^search\.yaml: key 'final\.{key}': .* got {value}\.$"):
+        parse(SearchConfig, {"name": "x", "final": {key: value}}, "search.yaml")
+
+
 def test_shares_that_leave_nothing_to_the_generations_are_named() -> None:
     shares = {"warmup_share": 0.5, "widening_share": 0.2, "settling_share": 0.3}
     assert parse(RunConfig, TINY | {"budget": shares}, "run.yaml").budget.ends[-1] == 1
