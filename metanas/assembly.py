@@ -1,6 +1,6 @@
 """Makes the parts that a configuration names, in the driver and, from the same recipe, in every worker."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,10 +92,11 @@ def read_pool(path: Path, data: Path | None) -> Pool:
     return make_pool(load_config(path), data)
 
 
-def left_out(tasks: Iterable[Task]) -> list[str]:
-    """The files that lie among the images of tasks and are no samples."""
+def left_out(tasks: Sequence[Task]) -> str | None:
+    """What lies among the images of tasks and is no sample; None where nothing does."""
     images = (task.inputs for task in tasks if isinstance(task.inputs, CachedImages))
-    return list(dict.fromkeys(file for inputs in images for file, _ in inputs.originals.left_out))
+    files = list(dict.fromkeys(file for inputs in images for file, _ in inputs.originals.left_out))
+    return f"left out as no image: {len(files)} file{'s' * (len(files) > 1)} such as '{files[0]}'" if files else None
 
 
 def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:

@@ -166,8 +166,8 @@ def _read_support(folder: Path, config: RunConfig, show: Show) -> tuple[tuple[st
             f"'{base / min(empty)}' holds no image that can be read; put some there ({', '.join(sorted(SUFFIXES))}), "
             "or take the folder away."
         )
-    if files := left_out([task]):
-        show({"event": "left out", "files": files})
+    if (text := left_out([task])) is not None:
+        show({"event": "note", "text": text})
     return task.classes, samples_of(task)
 
 

@@ -28,7 +28,7 @@ def make_show() -> Iterator[Show]:
 
         def show(event: dict[str, Any]) -> None:
             text = describe(event)
-            if event["event"] in ("method", "left out"):
+            if event["event"] in ("method", "note"):
                 progress.console.print(text)
             elif text:
                 name = event.get("network", "search")
@@ -42,9 +42,6 @@ def make_show() -> Iterator[Show]:
 def describe(event: dict[str, Any]) -> str:
     """One line on an event, empty for one that says nothing new."""
     match event["event"]:
-        case "left out":
-            files = event["files"]
-            return f"left out as no image: {len(files)} file{'s' * (len(files) > 1)} such as '{files[0]}'"
         case "steps":
             return f"{event['phase']}: step {event['step']}, query accuracy {event['accuracy']:.1%}"
         case "generation":
@@ -61,6 +58,8 @@ def describe(event: dict[str, Any]) -> str:
         case "point":
             accuracy = "failed" if event["accuracy"] is None else f"accuracy {event['accuracy']:.1%}"
             return f"scaling, point {event['point']}: growth {event['growth']:.2f}, {accuracy}"
+        case "note":
+            return str(event["text"])
         case "method":
             return f"{event['test']}, {event['method']}: {event['accuracy']:.2%}{half_width(event['interval'])}"
     return ""

@@ -50,8 +50,8 @@ def train(
         )
     # All say what is wrong with the configuration before anything is written.
     make_samplers(config, pool)
-    if files := left_out((*pool.train, *pool.validation, *pool.test)):
-        show({"event": "left out", "files": files})
+    if (text := left_out((*pool.train, *pool.validation, *pool.test))) is not None:
+        show({"event": "note", "text": text})
     space = make_space(config)
     timed = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
     blocks = _search_blocks(config, space)
