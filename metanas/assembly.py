@@ -1,5 +1,6 @@
 """Makes the parts that a configuration names, in the driver and, from the same recipe, in every worker."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from metanas.spaces.conv4 import Conv4
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.space import Family, Space
 from metanas.spaces.stages import Stages
+from tasks.cache import CachedImages
 from tasks.episode_folders import folder_episodes
 from tasks.episodes import Episode, EpisodeSampler
 from tasks.pool import Pool, load_pool
-from tasks.task import ImageForm
+from tasks.task import ImageForm, Task
 
 SUPERNET = "supernet"
 CONV4 = "conv-4"
@@ -90,8 +92,21 @@ def read_pool(path: Path, data: Path | None) -> Pool:
     return make_pool(load_config(path), data)
 
 
+def left_out(tasks: Sequence[Task]) -> str | None:
+    """What lies among the images of tasks and is no sample; None where nothing does."""
+    images = (task.inputs for task in tasks if isinstance(task.inputs, CachedImages))
+    files = list(dict.fromkeys(file for inputs in images for file, _ in inputs.originals.left_out))
+    return f"left out as no image: {len(files)} file{'s' * (len(files) > 1)} such as '{files[0]}'" if files else None
+
+
 def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
-    """Episodes for training, validation and every named test."""
+    """Episodes for training, validation and every named test. Raises MetanasError for tasks that are no images."""
+    for task in (*pool.train, *pool.validation, *pool.test):
+        if task.modality != "image":
+            raise MetanasError(
+                f"the task '{task.name}' is {task.modality}, and the networks of the search spaces take images; leave "
+                "it out of the splits."
+            )
     samplers: dict[str, Sampler] = {
         "train": EpisodeSampler(pool.train, config.train, config.seed, "train", pool.weights)
     }

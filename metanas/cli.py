@@ -11,7 +11,7 @@ import typer
 from metanas.commands.doctor import check_machine, shadows
 from metanas.commands.options import Data, Json, Run, print_json
 from metanas.commands.predictor import app as predictor_commands
-from metanas.commands.progress import make_show
+from metanas.commands.progress import half_width, make_show
 from metanas.errors import MetanasError
 
 app = typer.Typer(
@@ -26,6 +26,14 @@ app.add_typer(pool_app, name="pool")
 
 INTERRUPTED = 130
 """The exit code that Typer makes of Ctrl-C (128 + SIGINT)."""
+RESUMED = "it goes on from its last checkpoint with --resume"
+GOES_ON = {
+    "train": RESUMED,
+    "search": RESUMED,
+    "enlarge": RESUMED,
+    "evaluate": "the same command keeps the baselines whose training has ended, and does all else again",
+}
+"""What is left of an interrupted command, by its name."""
 
 
 def main() -> None:
@@ -40,9 +48,15 @@ def main() -> None:
     except MetanasError as error:
         print(f"metanas: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"metanas: '{error.filename}': {error.strerror}; put that right, or name another place.", file=sys.stderr)
+        sys.exit(2)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            print("metanas: interrupted; a run goes on from its last checkpoint with --resume.", file=sys.stderr)
+            command = next(iter(sys.argv[1:]), "")
+            print(f"metanas: interrupted; {GOES_ON.get(command, 'nothing is kept')}.", file=sys.stderr)
         raise
 
 
@@ -172,7 +186,7 @@ def evaluate(
         if as_json:
             print_json({"accuracy": mean, "interval": half, "episodes": rows})
             return
-        print(f"accuracy {mean:.2%} +- {half:.2%} over {len(rows)} episodes")
+        print(f"accuracy {mean:.2%}{half_width(half)} over {len(rows)} episode{'s' * (len(rows) > 1)}")
         for row in rows:
             print(f"  {row['episode']}: {row['accuracy']:.2%}")
         return
@@ -199,7 +213,8 @@ def adapt(
     from metanas.commands.model import adapt as run_adapt
     from metanas.run import RunFolder
 
-    model = run_adapt(RunFolder(run), folder, out)
+    with make_show() as show:
+        model = run_adapt(RunFolder(run), folder, out, show)
     expected = model.expected
     if as_json:
         print_json(
@@ -227,16 +242,20 @@ def predict(
     files: Annotated[list[Path], typer.Argument(help="Images.")],
     as_json: Json = False,
 ) -> None:
-    """Say the class of each file, with probabilities."""
+    """Say the class of each file, with probabilities; exit code 2 where a file is no image."""
     from metanas.commands.model import load_model
     from metanas.commands.model import predict as run_predict
 
     answers = run_predict(load_model(model), files)
     if as_json:
         print_json(answers)
-        return
     for answer in answers:
-        print(f"{answer['file']}: {answer['class']} ({answer['probabilities'][answer['class']]:.1%})")
+        if "error" in answer:
+            print(f"metanas: {answer['error']}", file=sys.stderr)
+        elif not as_json:
+            print(f"{answer['file']}: {answer['class']} ({answer['probabilities'][answer['class']]:.1%})")
+    if any("error" in answer for answer in answers):
+        raise typer.Exit(2)
 
 
 @app.command()

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from metanas.errors import MetanasError
 from metanas.learning.learner import Inner, Precision
@@ -17,12 +19,29 @@ from metanas.search.objective import LatencyReward
 from metanas.search.schedule import Budget, SearchBudget, SearchSettings
 from metanas.spaces.scaling import Coefficients
 from tasks.episodes import EpisodeSpec
-from tasks.pool import Source
+from tasks.pool import SPLITS, Source
 from tasks.task import ImageForm
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _without_password(url: str) -> str:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise MetanasError("store: expected a URL such as postgresql+psycopg://me@host/evaluations.") from error
+    if parsed.password is not None or "password" in parsed.query:
+        raise MetanasError(
+            "store: its URL holds a password, which would lie in the run's folder for all to read; leave it out, and "
+            "name it in PGPASSWORD or ~/.pgpass."
+        )
+    return url
+
+
+StoreUrl = Annotated[str, AfterValidator(_without_password)]
+"""A database that SQLAlchemy knows. Its password comes from elsewhere, as PostgreSQL reads it from ~/.pgpass."""
 
 
 class SpaceConfig(_Section):
@@ -74,7 +93,19 @@ class RunConfig(_Section):
     budget: Budget = Budget()
     adaptation: Adaptation = Adaptation()
     workers: int = Field(default=2, ge=0)  # Ray actors; 0 runs in this process
+    store: StoreUrl | None = None  # None for SQLite in the run's folder
     precision: Precision = "float32"
+
+    @model_validator(mode="after")
+    def _own_names(self) -> Self:
+        names = [test.name for test in self.test]
+        for number, name in enumerate(names):
+            if name in (*SPLITS[:2], *names[:number]):
+                raise MetanasError(
+                    f"test.{number}.name: '{name}' is the name of another test, or of the episodes of training or "
+                    "validation; give every test a name of its own."
+                )
+        return self
 
 
 class TaskConfig(_Section):
@@ -89,6 +120,7 @@ class TaskConfig(_Section):
     task: str | None = None
     image: ImageForm = ImageForm()
     final: Training = Training()
+    store: StoreUrl | None = None  # None for SQLite in the run's folder
 
 
 class SearchConfig(TaskConfig):
@@ -166,9 +198,11 @@ def read_config(path: Path, kind: type[C], settings: Sequence[str] = ()) -> C:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file holds. Raises MetanasError when it is not YAML."""
+    """What a file holds. Raises MetanasError when it is not YAML in UTF-8."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise MetanasError(f"'{path}' is not text in UTF-8 ({error}); save it in that encoding.") from error
     except yaml.YAMLError as error:
         raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
 
@@ -176,6 +210,12 @@ def read_yaml(path: Path) -> Any:
 def as_yaml(config: _Section) -> str:
     """The whole configuration, defaults included."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def same_run(one: _Section, other: _Section) -> bool:
+    """Whether both give the same results: all but `workers` is the same."""
+    first, second = (config.model_dump(mode="json", exclude={"workers"}) for config in (one, other))
+    return first == second
 
 
 def _set(content: dict[str, Any], setting: str) -> None:

@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from metanas.errors import MetanasError
 
 
 @contextmanager
@@ -27,3 +30,11 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: dict[str, s
     """A safetensors file of arrays by name, with `about` as its metadata."""
     with whole(path) as partial:
         save_file({name: np.array(array, order="C") for name, array in arrays.items()}, partial, about)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name. Raises MetanasError when it is damaged, or none."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise MetanasError(f"'{path}' cannot be read ({error}): copy it again, or make it anew.") from error

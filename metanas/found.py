@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from metanas.api import Architecture
 from metanas.assembly import space_for
 from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config
 from metanas.errors import MetanasError
+from metanas.files import load_arrays
 from metanas.files import whole as whole_file
 from metanas.learning.samples import Classification, split_task
 from metanas.learning.worker import evaluated
@@ -51,7 +52,8 @@ class FoundFolder(Folder):
         ).make()
         size, ways = result["image"]["size"], len(result["classes"])
         network = make_classifier(space, tuple(result["architecture"]), ways, size, seed=0)
-        network.load_state_dict(load_file(self.path / WEIGHTS))
+        arrays = load_arrays(self.path / WEIGHTS)
+        network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
         return network.eval()
 
 
@@ -132,7 +134,7 @@ def train_found(
         episode=0,
         seed=config.seed,
     )
-    store.add(folder.path.name, [evaluation])
+    store.add(folder.id, [evaluation])
     if evaluation.error is not None:
         raise MetanasError(f"the final training failed ({evaluation.error.strip().splitlines()[-1]}); change 'final'.")
     with whole_file(folder.path / WEIGHTS) as partial:

@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
-
-from safetensors.numpy import load_file
+from uuid import uuid4
 
 from metanas.api import Architecture, Candidate, Evaluation
-from metanas.config import RunConfig, TaskConfig, as_yaml, load_config
+from metanas.config import RunConfig, TaskConfig, as_yaml, load_config, read_config, read_yaml, same_run
 from metanas.errors import MetanasError
-from metanas.files import save_arrays, write_text
+from metanas.files import load_arrays, save_arrays, write_text
 from metanas.learning.state import State
 from metanas.search.schedule import Progress
 from metanas.store import Store
@@ -31,22 +30,31 @@ class Folder:
     path: Path
 
     def begin(self, config: RunConfig | TaskConfig, resume: bool) -> None:
-        """Makes the folder, or makes sure that it holds this very run."""
+        """Makes the folder, or makes sure that it holds this very run, which may go on with other workers."""
         file = self.path / "config.yaml"
         if file.exists():
             if not resume:
                 raise MetanasError(
                     f"'{self.path}' already holds a run; continue it with --resume, or give another --out."
                 )
-            if file.read_text(encoding="utf-8") != as_yaml(config):
+            if not same_run(read_config(file, type(config)), config):
                 raise MetanasError(
                     f"'{self.path}' holds a run of another configuration (see its config.yaml); resume with that one: "
                     f"{self._again}."
                 )
-            return
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.write_json("versions.json", _versions(config.seed))
+        else:
+            if config.store is not None:
+                with Store(config.store):
+                    pass  # what is wrong with it is told before anything is written
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_json("versions.json", {"run": f"{self.path.name}-{uuid4().hex[:8]}", **_versions(config.seed)})
         write_text(file, as_yaml(config))
+
+    @property
+    def id(self) -> str:
+        """The run's name in the store, given when it was begun: the folder may be moved, and a store be shared."""
+        versions = self.read_json("versions.json")
+        return str(versions.get("run", self.path.name))  # runs of older versions go by their folders' names
 
     @property
     def _again(self) -> str:
@@ -60,8 +68,14 @@ class Folder:
             )
         return self.path / "config.yaml"
 
+    @property
+    def store_url(self) -> str:
+        """Of the database that the configuration names, or of the folder's own, which holds this run alone."""
+        named = read_yaml(self._config()).get("store")
+        return str(named or f"sqlite:///{self.path / 'store.sqlite'}")
+
     def store(self) -> Store:
-        return Store(f"sqlite:///{self.path / 'store.sqlite'}")
+        return Store(self.store_url)
 
     def write_json(self, name: str, content: Any) -> None:
         write_text(self.path / name, json.dumps(content, indent=1))
@@ -93,7 +107,7 @@ class Folder:
         if not (base / "last").is_file():
             return None
         stem = (base / "last").read_text().strip()
-        return json.loads((base / f"{stem}.json").read_text()), load_file(base / f"{stem}.safetensors")
+        return json.loads((base / f"{stem}.json").read_text()), load_arrays(base / f"{stem}.safetensors")
 
 
 class RunFolder(Folder):
@@ -114,7 +128,7 @@ class RunFolder(Folder):
         path = self.path / name
         if not path.is_file():
             raise MetanasError(f"the run '{self.path}' has no {name}, it did not finish; continue it with --resume.")
-        return load_file(path)
+        return load_arrays(path)
 
     @property
     def chosen(self) -> Architecture:
@@ -155,7 +169,7 @@ class Recorder:
         self._show(line)
 
     def record(self, evaluations: Sequence[Evaluation]) -> None:
-        self._store.add(self.folder.path.name, evaluations)
+        self._store.add(self.folder.id, evaluations)
 
 
 class RunListener(Recorder):

@@ -173,6 +173,10 @@ def load_pool(
 def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise MetanasError(
+            f"The pool file '{path}' is not text in UTF-8 ({error}): save it in that encoding."
+        ) from error
     except (OSError, yaml.YAMLError) as error:
         raise MetanasError(f"The pool file '{path}' cannot be read ({error}).") from error
     if not isinstance(content, Mapping):

@@ -50,8 +50,9 @@ def tiny_config(**changes: Any) -> RunConfig:
 
 def rows(folder: Path) -> list[Evaluation]:
     """The rows of a run's store, but for what the clock says."""
-    with RunFolder(folder).store() as store:
-        return [replace(evaluation, seconds=0.0) for evaluation in store.evaluations(run=folder.name)]
+    run = RunFolder(folder)
+    with run.store() as store:
+        return [replace(evaluation, seconds=0.0) for evaluation in store.evaluations(run=run.id)]
 
 
 def results(folder: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def results(folder: Path) -> dict[str, Any]:
     result = json.loads((folder / "result.json").read_text())
     found = SearchFolder(folder)
     with found.store() as store:
-        rows = [replace(evaluation, seconds=0.0) for evaluation in store.evaluations(run=folder.name)]
+        rows = [replace(evaluation, seconds=0.0) for evaluation in store.evaluations(run=found.id)]
     weights = folder / "weights.safetensors"
     return {
         "result": {key: value for key, value in result.items() if key != "seconds"},

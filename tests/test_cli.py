@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import pkgutil
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -21,8 +22,10 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from metanas.assembly import CONV4, RANDOM
 from metanas.cli import main
-from metanas.commands.model import load_model, predict
+from metanas.commands.baselines import meta_train_alone
+from metanas.commands.model import adapt, load_model, predict
 from metanas.run import RunFolder
 from metanas.store import Store
 from predictors.saved import read_predictor
@@ -111,10 +114,35 @@ def test_ctrl_c_ends_with_one_sentence_and_the_run_goes_on(metanas: Command, con
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "metanas: interrupted; a run goes on from its last checkpoint with --resume."
+    assert err.splitlines()[-1] == "metanas: interrupted; it goes on from its last checkpoint with --resume."
     assert "Traceback" not in err
     assert metanas(*run, "--resume")[0] == 0
     assert RunFolder(tmp_path / "run").read_json("steps.json")["warmup_steps"] == 100
+
+
+def test_ctrl_c_in_evaluate_keeps_the_baselines_that_are_trained(
+    metanas: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = tmp_path / "run", list[str]()
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("baselines"))
+
+    def interrupted(network: str, *arguments: Any) -> None:
+        asked.append(network)
+        if network == RANDOM:
+            raise KeyboardInterrupt
+        meta_train_alone(network, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("metanas.commands.evaluation.meta_train_alone", interrupted)
+        for _ in range(2):
+            code, out, err = metanas("evaluate", run)
+            assert (code, out) == (130, "")
+            assert (
+                "interrupted; the same command keeps the baselines whose training has ended, and does all else again."
+                in err
+            )
+    assert asked == [CONV4, RANDOM, RANDOM]
+    assert metanas("evaluate", run)[0] == 0
 
 
 class TestLife:
@@ -231,6 +259,18 @@ class TestLife:
         assert code == 0
         assert [row["episode"] for row in answer["episodes"]] == ["e0", "e1", "e2"]
         assert answer["accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in answer["episodes"]]))
+        for number in (1, 2):
+            shutil.rmtree(tmp_path / f"episodes/e{number}")
+        one = json.loads(
+            metanas("evaluate", trained, "--episodes", "episodes", "--json")[1], parse_constant=pytest.fail
+        )
+        assert one == {
+            "accuracy": answer["episodes"][0]["accuracy"],
+            "interval": None,
+            "episodes": answer["episodes"][:1],
+        }
+        first = metanas("evaluate", trained, "--episodes", "episodes")[1].splitlines()[0]
+        assert first == f"accuracy {one['accuracy']:.2%} over 1 episode"
 
     def test_pool_check_says_what_to_do(self, metanas: Command, config: Path) -> None:
         assert metanas("pool", "check", config, "--shots", 2, "--queries", 5)[0] == 0
@@ -248,7 +288,7 @@ class TestLife:
 class TestModel:
     def test_file_by_file_equals_the_support_in_the_batch(self, trained: Path, digits: tuple[Path, list[Path]]) -> None:
         """Recorded statistics give what the statistics of the support set themselves give."""
-        from metanas.commands.model import _read_support, adapt
+        from metanas.commands.model import _read_support
         from metanas.learning.inner import apply_head
 
         folder, files = digits
@@ -256,7 +296,7 @@ class TestModel:
         out = folder.parent / "model"
         adapt(run, folder, out)
         model = load_model(out)
-        _, support = _read_support(folder, run.config)
+        _, support = _read_support(folder, run.config, print)
         images = torch.from_numpy(np.stack([np.asarray(Image.open(file))[None] for file in files])).float() / 255
         with torch.no_grad():
             features = model.network(torch.cat([support.inputs, images]), len(support.inputs))
@@ -281,8 +321,6 @@ class TestModel:
         assert not torch.allclose(upright.probabilities(images), found)
 
     def test_the_number_of_threads_changes_nothing(self, trained: Path, digits: tuple[Path, list[Path]]) -> None:
-        from metanas.commands.model import adapt
-
         folder, _ = digits
         models, before = [], torch.get_num_threads()
         for threads in (1, 4):
@@ -293,6 +331,13 @@ class TestModel:
         assert models[0].expected == models[1].expected
         for name, weight in models[0].network.state_dict().items():
             torch.testing.assert_close(models[1].network.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def adapted(trained: Path, digits: tuple[Path, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "model"
+    adapt(RunFolder(trained), digits[0], out)
+    return out
 
 
 class TestMistakes:
@@ -345,15 +390,87 @@ class TestMistakes:
         assert not (tmp_path / "run").exists()
         assert not (tmp_path / "model").exists()
 
-    def test_predicting_what_is_no_image_names_the_file(
-        self, metanas: Command, trained: Path, digits: tuple[Path, list[Path]], tmp_path: Path
+    def test_predicting_what_is_no_image_names_the_file_and_answers_the_others(
+        self, metanas: Command, adapted: Path, digits: tuple[Path, list[Path]], tmp_path: Path
     ) -> None:
-        metanas("adapt", trained, digits[0], "--out", "model")
         (tmp_path / "notes.txt").write_text("hello")
-        code, _, err = metanas("predict", "model", "notes.txt")
+        words = ("predict", adapted, digits[1][0], "notes.txt", "nowhere.png", tmp_path, digits[1][1])
+        code, out, err = metanas(*words)
         assert code == 2
-        assert "notes.txt" in err
-        assert "Traceback" not in err
+        assert [line.split(": ")[0] for line in out.splitlines()] == [str(file) for file in digits[1][:2]]
+        no_image, nowhere, folder = err.splitlines()
+        assert "'notes.txt' cannot be read as an image" in no_image
+        assert "there is no file 'nowhere.png'" in nowhere
+        assert f"'{tmp_path}' is a folder; give the images in it" in folder
+        code, out, _ = metanas(*words, "--json")
+        assert code == 2
+        assert ["error" in answer for answer in json.loads(out)] == [False, True, True, True, False]
+
+    @pytest.mark.parametrize(
+        ("name", "keep", "said"),
+        [
+            ("weights.safetensors", 100, "is no adapted model"),
+            ("model.json", 40, "is no adapted model"),
+            ("model.json", 0, "key 'config': Field required"),
+        ],
+    )
+    def test_a_damaged_model_is_named(
+        self, metanas: Command, adapted: Path, tmp_path: Path, name: str, keep: int, said: str
+    ) -> None:
+        shutil.copytree(adapted, tmp_path / "model")
+        file = tmp_path / "model" / name
+        file.write_bytes(file.read_bytes()[:keep] or b"{}")
+        code, out, err = metanas("predict", "model", "a.png")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert said in err
+
+    @pytest.mark.parametrize("words", [["evaluate", "run"], ["adapt", "run", "LINE", "--out", "model"]])
+    def test_a_run_s_damaged_weights_are_named(
+        self, metanas: Command, trained: Path, digits: tuple[Path, list[Path]], tmp_path: Path, words: list[str]
+    ) -> None:
+        shutil.copytree(trained, tmp_path / "run")
+        weights = tmp_path / "run" / "weights.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-9])
+        code, _, err = metanas(*(digits[0] if word == "LINE" else word for word in words))
+        assert (code, err.count("\n")) == (2, 1)
+        assert "'run/weights.safetensors' cannot be read" in err
+
+    @pytest.mark.parametrize("command", ["train", "adapt"])
+    def test_what_is_no_folder_is_found_before_the_work(
+        self,
+        metanas: Command,
+        config: Path,
+        trained: Path,
+        digits: tuple[Path, list[Path]],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        command: str,
+    ) -> None:
+        for work in ("commands.training.make_executor", "commands.model.choose"):
+            monkeypatch.setattr(f"metanas.{work}", lambda *arguments: pytest.fail("it worked for nothing"))
+        (tmp_path / "notes").write_text("mine")
+        out = ("--out", "notes" if command == "train" else "notes/model")
+        code, _, err = metanas(command, *((config,) if command == "train" else (trained, digits[0])), *out)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "'notes" in err
+        assert (tmp_path / "notes").read_text() == "mine"
+
+    def test_a_class_without_a_readable_image_does_not_vanish(
+        self, metanas: Command, trained: Path, tmp_path: Path
+    ) -> None:
+        write_digits(tmp_path / "line", [7, 8], 0, 3)
+        (tmp_path / "line" / "stain").mkdir()
+        (tmp_path / "line" / "stain" / "1.heic").write_bytes(b"no format that is read here")
+        code, _, err = metanas("adapt", trained, "line", "--out", "model")
+        assert code == 2
+        assert f"'{(tmp_path / 'line' / 'stain').resolve()}' holds no image that can be read" in err
+        write_digits(tmp_path / "stain", [9], 0, 3)
+        for number, file in enumerate((tmp_path / "stain" / "class 9").iterdir()):
+            file.rename(tmp_path / "line" / "stain" / f"{number}.png")
+        code, _, err = metanas("adapt", trained, "line", "--out", "model")
+        assert code == 0
+        assert "left out as no image: 1 file such as" in err
+        assert "1.heic" in err
 
     def test_a_file_of_ones_own_that_hides_a_package_is_named(self, metanas: Command, tmp_path: Path) -> None:
         (tmp_path / "tasks.py").write_text("")

@@ -71,11 +71,61 @@ def test_an_unknown_key_is_named(change: dict[str, Any], key: str) -> None:
         ({"budget": {"minutes": "soon"}}, "budget.minutes", "soon"),
         ({"space": {"name": "trees"}}, "space.name", "trees"),
         ({"test": []}, "test", r"\[\]"),
+        ({"budget": {"minutes": 0}}, "budget.minutes", "greater than 0; got 0"),
+        ({"budget": {"minutes": -5}}, "budget.minutes", "greater than 0; got -5"),
+        ({"budget": {"warmup_steps": -1}}, "budget.warmup_steps", "got -1"),
+        ({"budget": {"generation_steps": [3, -1]}}, "budget.generation_steps.1", "got -1"),
+        ({"budget": {"settling_share": 1.5}}, "budget.settling_share", "less than or equal to 1; got 1.5"),
+        ({"search": {"tasks_per_step": 0}}, "search.tasks_per_step", "greater than 0; got 0"),
+        ({"search": {"episodes": 0}}, "search.episodes", "greater than 0; got 0"),
+        ({"search": {"population": 0}}, "search.population", "greater than 0; got 0"),
+        ({"search": {"drop_path": 1.0}}, "search.drop_path", "less than 1; got 1.0"),
+        ({"search": {"explore": 7}}, "search.explore", "less than or equal to 1; got 7"),
+        ({"search": {"rate": 0}}, "search.rate", "greater than 0; got 0"),
+        ({"inner": {"steps": -1}}, "inner.steps", "greater than or equal to 0; got -1"),
+        ({"adaptation": {"candidates": 0}}, "adaptation.candidates", "greater than 0; got 0"),
+        ({"adaptation": {"steps": -1}}, "adaptation.steps", "got -1"),
     ],
 )
 def test_a_wrong_value_is_named(change: dict[str, Any], key: str, value: str) -> None:
     with pytest.raises(MetanasError, match=rf"run\.yaml: key '{key}.*{value}"):
         parse(RunConfig, TINY | change, "run.yaml")
+
+
+@pytest.mark.parametrize(("key", "value"), [("rate", 0), ("drop_path", 1.0), ("weight_decay", -1), ("patience", 0)])
+def test_a_wrong_value_of_a_training_is_named(key: str, value: float) -> None:
+    with pytest.raises(MetanasError, match=rf"^search\.yaml: key 'final\.{key}': .* got {value}\.$"):
+        parse(SearchConfig, {"name": "x", "final": {key: value}}, "search.yaml")
+
+
+def test_shares_that_leave_nothing_to_the_generations_are_named() -> None:
+    shares = {"warmup_share": 0.5, "widening_share": 0.2, "settling_share": 0.3}
+    assert parse(RunConfig, TINY | {"budget": shares}, "run.yaml").budget.ends[-1] == 1
+    with pytest.raises(MetanasError, match=r"budget: warmup_share, .* add up to 1\.1; .* lower one of them"):
+        parse(RunConfig, TINY | {"budget": shares | {"warmup_share": 0.6}}, "run.yaml")
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "twice"])
+def test_a_test_with_the_name_of_other_episodes_is_refused(name: str) -> None:
+    tests = [{"name": name, "draw": {}} for name in ("twice", name)]
+    with pytest.raises(MetanasError, match=rf"^test\.1\.name: '{name}' is the name of another test.*of its own\.$"):
+        parse(RunConfig, TINY | {"test": tests}, "run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg://me:secret@host/runs", "holds a password, .* PGPASSWORD"),
+        ("postgresql://host/runs?user=me&password=secret", "holds a password, .* PGPASSWORD"),
+        ("secret", "expected a URL"),
+    ],
+)
+def test_a_store_s_password_stays_out_of_the_run_s_folder(url: str, said: str) -> None:
+    for kind, content in ((RunConfig, TINY), (SearchConfig, {"name": "search"})):
+        assert parse(kind, content | {"store": "postgresql://me@host/runs"}, "x.yaml").store is not None
+        with pytest.raises(MetanasError, match=rf"^store: .*{said}") as caught:
+            parse(kind, content | {"store": url}, "x.yaml")
+        assert "secret" not in str(caught.value)
 
 
 def test_a_missing_key_is_named() -> None:
@@ -174,6 +224,12 @@ class TestFile:
         with pytest.raises(MetanasError, match=r"run\.yaml' is not YAML: .*line \d") as caught:
             load_config(written(tmp_path, text))
         assert "\n" not in str(caught.value)
+
+    def test_what_is_not_utf8(self, tmp_path: Path) -> None:
+        path = tmp_path / "run.yaml"
+        path.write_bytes("name: Größe".encode("latin-1"))
+        with pytest.raises(MetanasError, match=r"run\.yaml' is not text in UTF-8 .*; save it in that encoding"):
+            load_config(path)
 
     @pytest.mark.parametrize("text", ["", "- a\n- b", "just words"])
     def test_what_has_no_keys(self, tmp_path: Path, text: str) -> None:

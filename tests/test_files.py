@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from metanas.files import save_arrays, whole, write_text
+from metanas.errors import MetanasError
+from metanas.files import load_arrays, save_arrays, whole, write_text
 
 
 def test_what_breaks_off_leaves_the_file_as_it_was(tmp_path: Path) -> None:
@@ -28,3 +29,14 @@ def test_arrays_come_back_as_they_are_however_they_lie_in_memory(tmp_path: Path)
         assert file.metadata() == {"seed": "1"}
         for name, array in arrays.items():
             np.testing.assert_array_equal(file.get_tensor(name), array)
+    for name, array in load_arrays(tmp_path / "a.safetensors").items():
+        np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_a_damaged_file_of_arrays_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_arrays(path, {"a": np.arange(6.0)})
+    for content in (path.read_bytes()[:-1], path.read_bytes()[:10], b""):
+        path.write_bytes(content)
+        with pytest.raises(MetanasError, match=r"a\.safetensors' cannot be read .*: copy it again"):
+            load_arrays(path)

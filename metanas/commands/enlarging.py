@@ -98,7 +98,7 @@ def enlarge_run(
         with folder.store() as store:
             trials = _try(asked, points, store, Recorder(folder, store, show))
             built, scaling = _built(asked, points, trials)
-            store.discard_from(out.name, len(points))  # a final training that nobody heard of
+            store.discard_from(folder.id, len(points))  # a final training that nobody heard of
             larger, about = config.model_copy(update={"image": built.image}), {"of": str(run), **scaling}
             train_found(folder, store, larger, read(built.image), built, found.chosen, len(points), about)
     return folder
@@ -147,11 +147,13 @@ def _try(asked: _Asked, points: Sequence[Point], store: Store, recorder: Recorde
 
     Those that are there are not trained again. Raises MetanasError where they are of something else.
     """
-    folder, started = recorder.folder.path, time.monotonic()
-    rows = [row for row in store.evaluations(run=folder.name) if row.split == GRID]
+    folder, started = recorder.folder, time.monotonic()
+    rows = [row for row in store.evaluations(run=folder.id) if row.split == GRID]
     for point, row in zip(points, rows, strict=False):
         if (row.architecture, row.params, row.macs) != (asked.architecture, point.cost.params, point.cost.macs):
-            raise MetanasError(f"'{folder}' was begun for another run; resume it with that one, or give another --out.")
+            raise MetanasError(
+                f"'{folder.path}' was begun for another run; resume it with that one, or give another --out."
+            )
     for number, point in list(enumerate(points))[len(rows) :]:
         row = asked.trial(number, point)
         recorder.record([row])

@@ -21,6 +21,7 @@ from metanas.assembly import (
 from metanas.commands.baselines import AdaptationJob, Score, ScratchJob, meta_train_alone
 from metanas.commands.blocks import DescriptionJob
 from metanas.commands.candidates import candidates
+from metanas.commands.progress import half_width
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.files import save_arrays
@@ -87,10 +88,11 @@ def compare(result: Mapping[str, Any]) -> list[str]:
     for method in result["methods"]:
         theirs = np.array(method["accuracies"])
         mean, half = mean_interval(theirs)
-        line = f"{method['method']:36} {mean:7.2%} +- {half:.2%}"
+        line = f"{method['method']:36} {mean:7.2%}{half_width(half)}"
         if method is not result["methods"][0]:
             gap = paired(ours, theirs)
-            line += f"   metanas is better by {gap.difference:.2%} ({gap.low:.2%} to {gap.high:.2%}, p={gap.p:.2g})"
+            line += f"   metanas is better by {gap.difference:.2%}"
+            line += f" ({gap.low:.2%} to {gap.high:.2%}, p={gap.p:.2g})" if len(ours) > 1 else ""
         lines.append(line)
     return lines
 

@@ -1,7 +1,7 @@
 """An adapted network: made for a new task's folder, saved, loaded, and asked about files."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metanas.api import Architecture
-from metanas.assembly import make_space
+from metanas.assembly import left_out, make_space
 from metanas.commands.blocks import meta_network
 from metanas.commands.candidates import candidates
 from metanas.config import RunConfig
@@ -32,10 +33,13 @@ from metanas.spaces.norm import record_statistics
 from metanas.spaces.space import Features
 from metanas.statistics import wilson
 from tasks.augment import augmentation
-from tasks.cache import open_image, to_form
+from tasks.cache import CachedImages, open_image, to_form
 from tasks.episodes import as_tensor
 from tasks.sources import Where
+from tasks.sources.folder import SUFFIXES
 from tasks.sources.folder import load as load_folder
+
+Show = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,16 @@ class Expected:
     low: float | None
     high: float | None
     samples: int
+
+
+@dataclass(frozen=True)
+class _About:
+    """What model.json must hold."""
+
+    config: RunConfig
+    architecture: Architecture
+    classes: tuple[str, ...]
+    expected: Expected
 
 
 @dataclass(frozen=True)
@@ -68,20 +82,21 @@ class Model:
         return torch.softmax(logits, 1)
 
 
-def adapt(run: RunFolder, folder: Path, out: Path) -> Model:
+def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: None) -> Model:
     """A model for the task in `folder` (one subfolder a class), saved as `out`.
 
     The predictor ranks the population and fresh offspring; where one of the best of them does significantly better on
-    the support set than the run's choice it is adapted, else the choice is. Raises MetanasError for folders that
-    cannot be learned from.
+    the support set than the run's choice it is adapted, else the choice is. `show` is told of files that are no
+    images. Raises MetanasError for folders that cannot be learned from.
     """
-    if out.exists():
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise MetanasError(f"'{out}' is there already; give another --out, or remove it first.")
     config = run.config
     learner = meta_network(run)
     learner.precision = "float32"
-    classes, support = _read_support(folder, config)
+    classes, support = _read_support(folder, config, show)
     asked = candidates(run, config)
+    out.mkdir(parents=True, exist_ok=True)  # where nothing can be written is told before the work, not after it
     task = None if asked.pool is None else TaskDescriber(learner, asked.pool)(support)
     architecture = choose(learner, asked.best(task), support)
     held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"))
@@ -106,43 +121,38 @@ def load_model(path: Path) -> Model:
     try:
         content = json.loads((path / "model.json").read_text(encoding="utf-8"))
         tensors = load_file(path / "weights.safetensors")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise MetanasError(f"'{path}' is no adapted model ({error}); make one with `metanas adapt`.") from error
-    config = parse(RunConfig, content["config"], str(path / "model.json"))
-    architecture = tuple(content["architecture"])
-    network = make_space(config).build(architecture)
+    about = parse(_About, content, str(path / "model.json"))
+    network = make_space(about.config).build(about.architecture)
     network.load_state_dict({n.removeprefix("body."): t for n, t in tensors.items() if n.startswith("body.")})
     head = {name: tensors[name] for name in HEAD}
-    return Model(
-        config,
-        architecture,
-        tuple(content["classes"]),
-        network.requires_grad_(False),
-        head,
-        Expected(**content["expected"]),
-    )
+    return Model(about.config, about.architecture, about.classes, network.requires_grad_(False), head, about.expected)
 
 
 def predict(model: Model, files: Sequence[Path]) -> list[dict[str, Any]]:
-    """For each file its class and the probability of every class. Raises MetanasError for a file that is no image."""
-    answers = []
-    for file in files:
-        if not file.is_file():
+    """For each file its class and the probability of every class, or under "error" why it has none."""
+    return [_answer(model, file) for file in files]
+
+
+def _answer(model: Model, file: Path) -> dict[str, Any]:
+    try:
+        if file.is_dir():
+            raise MetanasError(f"'{file}' is a folder; give the images in it, such as {file / '*.png'}.")
+        if not file.exists():
             raise MetanasError(f"there is no file '{file}'; give the paths of images.")
         image = to_form(open_image(file, str(file)), model.config.image)
-        probabilities = model.probabilities(as_tensor(np.stack([image])))[0].tolist()
-        best = int(np.argmax(probabilities))
-        answers.append(
-            {
-                "file": str(file),
-                "class": model.classes[best],
-                "probabilities": dict(zip(model.classes, probabilities, strict=True)),
-            }
-        )
-    return answers
+    except MetanasError as error:
+        return {"file": str(file), "error": str(error)}
+    probabilities = model.probabilities(as_tensor(np.stack([image])))[0].tolist()
+    return {
+        "file": str(file),
+        "class": model.classes[int(np.argmax(probabilities))],
+        "probabilities": dict(zip(model.classes, probabilities, strict=True)),
+    }
 
 
-def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Samples]:
+def _read_support(folder: Path, config: RunConfig, show: Show) -> tuple[tuple[str, ...], Samples]:
     if not folder.is_dir():
         raise MetanasError(f"there is no folder '{folder}'; give one that holds a folder of images for every class.")
     tasks = load_folder(name=folder.name, form=config.image, where=Where(Path()), path=folder.absolute())
@@ -151,6 +161,16 @@ def _read_support(folder: Path, config: RunConfig) -> tuple[tuple[str, ...], Sam
     task = tasks[0]
     if len(task.classes) < 2:
         raise MetanasError(f"'{folder}' holds one class, '{task.classes[0]}'; add a folder of a second class.")
+    assert isinstance(task.inputs, CachedImages)
+    base = Path(task.inputs.originals.name(0)).parent.parent
+    empty = {place.name for place in base.iterdir() if place.is_dir() and place.name[0] != "."} - set(task.classes)
+    if empty:
+        raise MetanasError(
+            f"'{base / min(empty)}' holds no image that can be read; put some there ({', '.join(sorted(SUFFIXES))}), "
+            "or take the folder away."
+        )
+    if (text := left_out([task])) is not None:
+        show({"event": "note", "text": text})
     return task.classes, samples_of(task)
 
 
@@ -205,7 +225,6 @@ def _without(support: Samples, rows: np.ndarray) -> Samples:
 
 
 def _save(model: Model, out: Path, run: RunFolder) -> None:
-    out.mkdir(parents=True)
     tensors = {f"body.{name}": tensor.contiguous() for name, tensor in model.network.state_dict().items()}
     save_file(tensors | {name: tensor.contiguous() for name, tensor in model.head.items()}, out / "weights.safetensors")
     content = {

@@ -1,6 +1,7 @@
 """What the commands have in common: options, and how an answer is printed for machines."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,5 +15,13 @@ Run = Annotated[Path, typer.Argument(help="The folder of a run, as `metanas trai
 
 
 def print_json(content: Any) -> None:
-    """One document."""
-    print(json.dumps(content))
+    """One document, in which null stands for what is no number, such as the interval of one episode."""
+    print(json.dumps(_finite(content), allow_nan=False))
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,5 +1,6 @@
 """How far it is: a moving bar on a terminal, plain lines elsewhere, always on standard error."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ def make_show() -> Iterator[Show]:
 
         def show(event: dict[str, Any]) -> None:
             text = describe(event)
-            if event["event"] == "method":
+            if event["event"] in ("method", "note"):
                 progress.console.print(text)
             elif text:
                 name = event.get("network", "search")
@@ -57,9 +58,16 @@ def describe(event: dict[str, Any]) -> str:
         case "point":
             accuracy = "failed" if event["accuracy"] is None else f"accuracy {event['accuracy']:.1%}"
             return f"scaling, point {event['point']}: growth {event['growth']:.2f}, {accuracy}"
+        case "note":
+            return str(event["text"])
         case "method":
-            return f"{event['test']}, {event['method']}: {event['accuracy']:.2%} +- {event['interval']:.2%}"
+            return f"{event['test']}, {event['method']}: {event['accuracy']:.2%}{half_width(event['interval'])}"
     return ""
+
+
+def half_width(half: float) -> str:
+    """Of an interval, to stand behind a mean: nothing for one episode, which has none."""
+    return "" if math.isnan(half) else f" +- {half:.2%}"
 
 
 def _plain() -> Show:

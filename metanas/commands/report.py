@@ -28,8 +28,8 @@ from metanas.commands.figures import (
 )
 from metanas.errors import MetanasError
 from metanas.files import write_text
+from metanas.run import RunFolder
 from metanas.statistics import Paired, mean_interval, paired
-from metanas.store import Store
 from metanas.strategies.pareto import pareto_front
 from predictors.audit import missed_winners
 from predictors.ranking import kendall
@@ -107,7 +107,7 @@ def write_report(
     log = _course(_read_log(run / "log.jsonl"))
     generations = list({line["generation"]: line for line in log if line["event"] == "generation"}.values())
     population = _read_json(run / "population.json")
-    evaluations = _read_store(run / "store.sqlite")
+    evaluations = _evaluations(RunFolder(run), config.get("store") is not None)
     judgements = _judgements(generations)
     context = {
         "config": config,
@@ -162,11 +162,12 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _read_store(path: Path) -> list[Evaluation]:
-    if not path.is_file():
+def _evaluations(run: RunFolder, shared: bool) -> list[Evaluation]:
+    """Those of the run, which are all in a database of its own."""
+    if not shared and not (run.path / "store.sqlite").is_file():
         return []
-    with Store(f"sqlite:///{path}") as store:
-        return store.evaluations()
+    with run.store() as store:
+        return store.evaluations(run=run.id if shared else None)
 
 
 def _course(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -175,7 +175,7 @@ def _belongs(space: Space, architecture: Architecture) -> bool:
 
 
 def _url(run: RunFolder) -> str:
-    return f"sqlite:///{run.path / 'store.sqlite'}"
+    return run.store_url
 
 
 def _blocks(space: Space, models: Sequence[str], without: Sequence[str]) -> tuple[str, ...]:

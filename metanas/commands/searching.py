@@ -144,7 +144,7 @@ def _run_rounds(
         if asked.shared is not None:
             asked.shared.restore(state)
     # What was measured after the last checkpoint is measured again.
-    store.discard_from(folder.path.name, progress.round)
+    store.discard_from(folder.id, progress.round)
     recorder = Recorder(folder, store, show)
     with RayActors(asked.recipe, config.workers) if config.workers else InProcess(asked.recipe) as executor:
         rounds = Rounds(
@@ -178,7 +178,7 @@ def _run_darts(config: SearchConfig, darts: Darts, show: Show, folder: SearchFol
     if (found := folder.last()) is not None:
         progress = Progress(**found[0]["progress"])
         darts.restore(found[1])
-    store.discard_from(folder.path.name, 0)  # a final training that nobody heard of
+    store.discard_from(folder.id, 0)  # a final training that nobody heard of
     architecture = run_darts(darts, config.budget, progress, folder.save, Recorder(folder, store, show).event)
     watched: dict[str, Any] = {
         "steps": darts.steps,

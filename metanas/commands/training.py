@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
+from metanas.assembly import SUPERNET, WorkerRecipe, left_out, make_executor, make_pool, make_samplers, make_space
 from metanas.commands.blocks import Context, make_features, scoring_batch
 from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
@@ -38,9 +38,9 @@ def train(
 ) -> RunFolder:
     """Searches as `config` says and leaves the meta-network in `out`.
 
-    `show` is told every event of the log. With `resume` an interrupted run goes on from its last checkpoint, to the
-    result that it would have reached; a finished one is left as it is. Raises MetanasError before anything is written
-    when pool, space or folder are not as they should be.
+    `show` is told every event of the log, and of files in the pool that are no images. With `resume` an interrupted run
+    goes on from its last checkpoint, to the result that it would have reached; a finished one is left as it is. Raises
+    MetanasError before anything is written when pool, space or folder are not as they should be.
     """
     pool = make_pool(config, data, download)
     if not pool.validation:
@@ -50,6 +50,8 @@ def train(
         )
     # All say what is wrong with the configuration before anything is written.
     make_samplers(config, pool)
+    if (text := left_out((*pool.train, *pool.validation, *pool.test))) is not None:
+        show({"event": "note", "text": text})
     space = make_space(config)
     timed = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
     blocks = _search_blocks(config, space)
@@ -121,7 +123,7 @@ def _restore(
 
     `choice` is the number of the finalists' measurements in the store, which the screen does not learn from.
     """
-    run = folder.path.name
+    run = folder.id
     found = folder.load_checkpoint()
     if found is None:
         store.discard_from(run, 0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,9 +37,9 @@ class Inner:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    steps: int = 1
-    body_rate: float = 0.05
-    head_rate: float = 0.5
+    steps: NonNegativeInt = 1
+    body_rate: NonNegativeFloat = 0.05
+    head_rate: NonNegativeFloat = 0.5
     learned_rates: bool = True
     method: Method = "fomaml"
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,12 +37,12 @@ class Adaptation:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    steps: int = 20
-    body_rate: float = 1e-3
-    head_rate: float = 1e-2
+    steps: NonNegativeInt = 20
+    body_rate: NonNegativeFloat = 1e-3
+    head_rate: NonNegativeFloat = 1e-2
     augment: str | None = None
-    candidates: int = 4
-    folds: int = 5
+    candidates: PositiveInt = 4
+    folds: NonNegativeInt = 5
     turns: bool = False
 
     def __post_init__(self) -> None:

@@ -7,9 +7,10 @@ and rankings are judged by in the end.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -67,11 +68,11 @@ class Training:
     epochs: int = 20
     batch: int = 64
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    rate: float = 4e-3
-    weight_decay: float = 0.01
+    rate: PositiveFloat = 4e-3
+    weight_decay: NonNegativeFloat = 0.01
     augment: str | None = None
-    drop_path: float = 0.0
-    patience: int | None = None
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patience: PositiveInt | None = None
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:

@@ -3,9 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from metanas.errors import MetanasError
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -20,14 +24,22 @@ class Budget:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    minutes: float | None = None
-    warmup_steps: int = 200
-    widening_steps: int = 100
-    generation_steps: tuple[int, ...] = (100, 100, 100, 100)
-    settling_steps: tuple[int, ...] = (50, 50, 50)
-    warmup_share: float = 0.35
-    widening_share: float = 0.15
-    settling_share: float = 0.2
+    minutes: PositiveFloat | None = None
+    warmup_steps: NonNegativeInt = 200
+    widening_steps: NonNegativeInt = 100
+    generation_steps: tuple[NonNegativeInt, ...] = (100, 100, 100, 100)
+    settling_steps: tuple[NonNegativeInt, ...] = (50, 50, 50)
+    warmup_share: Share = 0.35
+    widening_share: Share = 0.15
+    settling_share: Share = 0.2
+
+    def __post_init__(self) -> None:
+        """Raises MetanasError where the shares leave less than nothing to the generations."""
+        if (shares := round(self.warmup_share + self.widening_share + self.settling_share, 9)) > 1:
+            raise MetanasError(
+                f"budget: warmup_share, widening_share and settling_share add up to {shares:g}; the generations take "
+                "what they leave of 1, so lower one of them."
+            )
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -92,17 +104,17 @@ class SearchSettings:
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
-    rate: float = 5e-3
-    tasks_per_step: int = 2
-    population: int = 12
-    offspring: int = 12
-    proposals: int = 36  # offspring bred for the predictor to screen
-    episodes: int = 16  # common meta-validation episodes of a generation
-    finalists: int = 4
-    final_episodes: int = 60
-    leader_share: float = 0.34
-    explore: float = 0.2
-    drop_path: float = 0.0
+    rate: PositiveFloat = 5e-3
+    tasks_per_step: PositiveInt = 2
+    population: PositiveInt = 12
+    offspring: PositiveInt = 12
+    proposals: PositiveInt = 36  # offspring bred for the predictor to screen
+    episodes: PositiveInt = 16  # common meta-validation episodes of a generation
+    finalists: PositiveInt = 4
+    final_episodes: PositiveInt = 60
+    leader_share: Share = 0.34
+    explore: Share = 0.2
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     strategy: Mapping[str, Any] = field(default_factory=lambda: {"name": "evolution"})
     limits: Mapping[str, float] = field(default_factory=dict)
 

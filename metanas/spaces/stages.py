@@ -110,7 +110,7 @@ class Stages(Elastic):
             )
         self.channels = channels
         self.widths, self.norms, self.depths = widths, norms, depths
-        self.one_position = size // 2 ** len(widths) == 1
+        self.one_position = size == 2 ** len(widths)  # a pooling rounds up
         per_stage = [(KERNELS, w, depths, POOLINGS, norms, ATTENTIONS) for w in widths]
         super().__init__("stages", [*(c for stage in per_stage for c in stage), READOUTS])
 

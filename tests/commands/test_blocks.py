@@ -185,7 +185,7 @@ class TestRetrain:
         shutil.copytree(searched.path, run.path)
         with run.store() as store:
             evaluations = [replace(e, task=f"{e.task} of old") for e in store.evaluations()]
-            store.discard_from(searched.path.name, 0)
+            store.discard_from(run.id, 0)
             store.add("run", evaluations)
         with pytest.raises(MetanasError, match=r"which no pool of these runs has .* or give --without task"):
             retrain_predictor([run], models=RIDGE)

@@ -1,6 +1,7 @@
 """Evaluation: every method on the same test episodes, baselines trained once, and episodes from folders."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from safetensors.numpy import load_file
 
 from metanas.assembly import CONV4, RANDOM, make_learner, make_pool, make_samplers, make_space, random_architecture
 from metanas.commands.candidates import candidates
-from metanas.commands.evaluation import evaluate, evaluate_folders
+from metanas.commands.evaluation import compare, evaluate, evaluate_folders
+from metanas.commands.progress import describe
 from metanas.commands.training import train
 from metanas.errors import MetanasError
 from metanas.learning.samples import Samples
@@ -131,6 +133,15 @@ def test_a_second_evaluation_trains_nothing_and_says_the_same(run: RunFolder, ev
     (again,) = evaluate(run, show=shown.append)
     assert again == evaluation
     assert [event["event"] for event in shown] == ["method"] * len(METHODS)
+
+
+def test_one_episode_has_no_interval_and_no_verdict() -> None:
+    methods = [{"method": "metanas", "accuracies": [0.75]}, {"method": "conv-4", "accuracies": [0.5]}]
+    ours, theirs = compare({"methods": methods})
+    assert ours.split() == ["metanas", "75.00%"]
+    assert theirs.split() == ["conv-4", "50.00%", *["metanas", "is", "better", "by", "25.00%"]]
+    event = {"event": "method", "test": "5-shot", "method": "conv-4", "accuracy": 0.5, "interval": math.nan}
+    assert describe(event) == "5-shot, conv-4: 50.00%"
 
 
 def test_a_run_that_did_not_finish_is_named(run: RunFolder, tmp_path: Path) -> None:

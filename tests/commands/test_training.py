@@ -2,23 +2,30 @@
 
 import json
 import multiprocessing
+import shutil
 import signal
 from collections.abc import Iterator
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from PIL import Image
 from safetensors.numpy import load_file
 
 from metanas.assembly import make_space
+from metanas.commands.progress import describe
+from metanas.commands.report import write_report
 from metanas.commands.training import train
 from metanas.config import as_yaml, load_config
 from metanas.errors import MetanasError
 from metanas.learning.executor import RayActors
 from metanas.learning.worker import Worker
 from metanas.run import RunFolder
+from metanas.store import Store
 from tests.runs import GENERATIONS, TINY, counted, results, rows, tiny_config, train_and_be_killed
 
 
@@ -159,6 +166,34 @@ class TestResume:
         train(tiny_config(), out, resume=True)
         assert results(out) == expected
 
+    @pytest.mark.usefixtures("_often")
+    def test_it_goes_on_where_it_was_moved_to(self, expected: dict[str, Any], tmp_path: Path) -> None:
+        with pytest.raises(Interruption):
+            train(tiny_config(), tmp_path / "run", show=counted(interrupt, 22))
+        moved = (tmp_path / "run").rename(tmp_path / "moved")
+        train(tiny_config(), moved, resume=True)
+        assert results(moved) == expected
+
+    def test_a_run_of_an_older_version_goes_on(self, expected: dict[str, Any], tmp_path: Path) -> None:
+        """Its configuration lacks what has a default since, and it goes by the name of its folder."""
+        out = tmp_path / "run"
+        with pytest.raises(Interruption):
+            train(tiny_config(), out, show=counted(interrupt, 1))
+        content = yaml.safe_load((out / "config.yaml").read_text())
+        del content["predictor"]["audit"], content["objective"]
+        (out / "config.yaml").write_text(yaml.safe_dump(content))
+        versions = json.loads((out / "versions.json").read_text())
+        del versions["run"]
+        (out / "versions.json").write_text(json.dumps(versions))
+        train(tiny_config(), out, resume=True)
+        assert results(out) == expected
+
+    def test_it_goes_on_with_other_workers(self, folder: Path, expected: dict[str, Any], tmp_path: Path) -> None:
+        out = shutil.copytree(folder, tmp_path / "run")
+        train(tiny_config(workers=3), out, resume=True)
+        assert RunFolder(out).config.workers == 3
+        assert results(out) == expected
+
     def test_a_finished_run_is_left_as_it_is(self, folder: Path, expected: dict[str, Any]) -> None:
         shown: list[dict[str, Any]] = []
         train(tiny_config(), folder, resume=True, show=shown.append)
@@ -171,6 +206,31 @@ class TestResume:
         with pytest.raises(MetanasError, match=r"another configuration.*config\.yaml"):
             train(tiny_config(seed=7), folder, resume=True)
         assert results(folder) == expected
+
+
+class TestStore:
+    @pytest.mark.usefixtures("_often")
+    def test_one_database_can_hold_several_runs(self, expected: dict[str, Any], tmp_path: Path) -> None:
+        """Another run whose folder has the same name loses nothing, and counts for nothing."""
+        url, others, out = f"sqlite:///{tmp_path / 'all.sqlite'}", expected["rows"][:7], tmp_path / "run"
+        with Store(url) as store:
+            store.add("run", others)
+        with pytest.raises(Interruption):
+            train(tiny_config(store=url), out, show=counted(interrupt, 22))
+        train(tiny_config(store=url), out, resume=True)
+        assert results(out) == expected
+        assert not (out / "store.sqlite").exists()
+        with Store(url) as store:
+            assert store.evaluations(run="run") == others
+            assert len(store.runs()) == 2
+        page = write_report(out, lambda architecture: "<svg></svg>", str).read_text()
+        assert f"{len(expected['rows'])} evaluations in the store" in page
+
+    def test_a_database_that_cannot_be_opened_is_named_before_anything_is_written(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path / 'missing' / 'all.sqlite'}"
+        with pytest.raises(MetanasError, match=r"the store .*missing/all\.sqlite' cannot be opened"):
+            train(tiny_config(store=url), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
 
 class TestStrategies:
@@ -248,6 +308,36 @@ class TestMistakes:
         splits = {key: value for key, value in TINY["pool"]["splits"].items() if key != "validation"}
         with pytest.raises(MetanasError, match=r"'digits' has no task in its validation split.*splits\.validation"):
             train(tiny_config(pool=TINY["pool"] | {"splits": splits}), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_files_of_a_pool_that_are_no_images_are_told(self, tmp_path: Path) -> None:
+        for label, number in product(range(6), range(7)):
+            place = tmp_path / "line" / str(label) / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), 10 * label + number, dtype=np.uint8)).save(place)
+        notes = tmp_path / "line" / "3" / "notes.txt"
+        notes.write_text("no image")
+        pool = {
+            "name": "line",
+            "sources": [{"name": "line", "kind": "folder", "path": str(tmp_path / "line")}],
+            "splits": {"by": "list", "train": {"line": ["0", "1", "2"]}, "validation": {"line": ["3", "4", "5"]}},
+        }
+        told: list[dict[str, Any]] = []
+
+        def show(event: dict[str, Any]) -> None:
+            told.append(event)
+            interrupt()
+
+        with pytest.raises(Interruption):
+            train(tiny_config(pool=pool), tmp_path / "run", show=show)
+        assert [event["event"] for event in told] == ["note"]
+        assert describe(told[0]) == f"left out as no image: 1 file such as '{notes}'"
+
+    def test_what_is_no_image_is_refused_before_anything_is_written(self, tmp_path: Path) -> None:
+        splits = TINY["pool"]["splits"] | {"train": {"digits": ["0", "1", "2"], "wine": "all"}}
+        sources = [*TINY["pool"]["sources"], {"name": "wine", "kind": "sklearn", "set": "wine"}]
+        with pytest.raises(MetanasError, match=r"the task 'wine' is tabular, and the networks .* take images"):
+            train(tiny_config(pool={"name": "mixed", "sources": sources, "splits": splits}), tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
     def test_too_few_classes_are_named_before_anything_is_written(self, tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """The SuperNet: extraction is exact, and an architecture reaches only the weights that are its own."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from metanas.api import Architecture
 from metanas.learning.supernet import SuperNet, channels_last
+from metanas.measuring.cost import cost
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
 from metanas.spaces.mobile import Mobile
@@ -63,6 +67,37 @@ def test_an_extracted_network_owns_its_weights() -> None:
         weight.zero_()
     assert all(torch.equal(w, before[name]) and w.requires_grad for name, w in network.named_parameters())
     assert all(w.storage_offset() == 0 and w.is_contiguous() for w in network.parameters())
+
+
+def work(run: Callable[[], torch.Tensor]) -> tuple[int, int]:
+    """What PyTorch counts in a forward and a backward pass: operations, and bytes kept from one for the other."""
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with (
+        FlopCounterMode(display=False) as counter,
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        run().square().sum().backward()
+    return counter.get_total_flops(), sum(kept)
+
+
+@settings(max_examples=20, deadline=None)
+@given(name=spaces, seed=seeds)
+def test_running_an_architecture_costs_what_it_costs_alone(name: str, seed: int) -> None:
+    space, architecture = SPACES[name], draw(name, seed)
+    supernet = SuperNet(space, {n: w.clone().requires_grad_() for n, w in SUPERNETS[name].shared.items()})
+    alone, weights = supernet.extract(architecture), supernet.weights(architecture)
+    costs = cost(space, architecture, IMAGES.shape[-1])
+    assert sum(weight.numel() for weight in weights.values()) == costs.params
+    found = work(lambda: supernet.features(architecture, weights, IMAGES, REFERENCE))
+    assert found == work(lambda: alone(IMAGES, REFERENCE))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        supernet.features(architecture, weights, IMAGES, REFERENCE)
+    assert counter.get_total_flops() == 2 * len(IMAGES) * costs.macs
 
 
 @settings(max_examples=25, deadline=None)

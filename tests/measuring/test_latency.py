@@ -206,7 +206,7 @@ def test_a_run_maximises_the_reward(tmp_path: Path) -> None:
     )
     run = train(config, tmp_path / "run")
     with run.store() as store:
-        rows = [row for row in store.evaluations(run="run") if row.generation == 1]
+        rows = [row for row in store.evaluations(run=run.id) if row.generation == 1]
     assert any(row.macs * 1e-9 > 1.1 * target for row in rows)
     table = LatencyTable(space, 8, run.path / "latency.json")
     for member in run.members:

@@ -213,9 +213,9 @@ def test_mistakes_in_a_pool_are_named(data: Path, change: dict[str, Any], messag
         load_pool(spec({"by": "task", "train": ["a"]}) | change, FORM, data)
 
 
-@pytest.mark.parametrize("content", ["- a\n- b\n", "a: [1\n", None])
-def test_a_file_that_is_no_pool(tmp_path: Path, content: str | None) -> None:
+@pytest.mark.parametrize("content", [b"- a\n- b\n", b"a: [1\n", "name: Größe".encode("latin-1"), None])
+def test_a_file_that_is_no_pool(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
-        (tmp_path / "pool.yaml").write_text(content)
+        (tmp_path / "pool.yaml").write_bytes(content)
     with pytest.raises(MetanasError, match=f"pool file '{tmp_path}{os.sep}pool.yaml'"):
         load_pool(tmp_path / "pool.yaml", FORM)
