@@ -38,8 +38,11 @@ def shrunk(config: dict[str, Any]) -> dict[str, Any]:
     small = {key: TINY[key] for key in ("search", "budget")}
     small["image"] = config["image"] | {"size": 8}
     if "pool" not in config:  # of metanas search and enlarge
-        config["final"] = config["final"] | {"epochs": 1}
-        return config | {"image": small["image"]} | ({"budget": {"evaluations": 2}} if "strategy" in config else {})
+        small = {"image": small["image"], "final": config["final"] | {"epochs": 1}}
+        if "strategy" in config:
+            evaluator = config["evaluator"] | {"proxy": {"data": 0.1}, "training": {"epochs": 1}}
+            small |= {"budget": {"evaluations": 2}, "evaluator": evaluator}
+        return config | small
     for source in config["pool"]["sources"]:
         if source["kind"] == "surfaces":
             source["images"] = 12
@@ -150,6 +153,7 @@ def test_what_the_page_promises_is_there(user: Path, answers: dict[str, tuple[An
     assert [set(answer["probabilities"]) for answer in predicted] == [{"ok", "broken"}] * 2
     held_out = RunFolder(user / "runs/labels").read_json("data.json")
     assert [task for task in held_out if task.startswith("lines/labels")] == ["lines/labels (test)"]
+    assert "neu: test: 48 images in 3 classes" in out["metanas pool check configs/factory.yaml --hold-out neu"]
     assert "neu (test)" in RunFolder(user / "runs/neu").read_json("data.json")
 
 
