@@ -35,8 +35,8 @@ def commands() -> list[str]:
 
 def shrunk(config: dict[str, Any]) -> dict[str, Any]:
     """The same run in a second or two: fewer steps and architectures, smaller networks and images, no worker."""
-    small = {key: TINY[key] for key in ("search", "budget")}
-    small["image"] = config["image"] | {"size": 8}
+    budget = {"warmup_steps": 2, "widening_steps": 1, "generation_steps": [1, 1], "settling_steps": [1]}
+    small = {"search": TINY["search"], "budget": budget, "image": config["image"] | {"size": 8}}
     if "pool" not in config:  # of metanas search and enlarge
         small = {"image": small["image"], "final": config["final"] | {"epochs": 1}}
         if "strategy" in config:
