@@ -12,17 +12,19 @@ _PUBLIC = {
     "MetanasError": "metanas.errors",
     "RunFolder": "metanas.run",
     "adapt": "metanas.commands.model",
-    "check_machine": "metanas.commands.doctor",
     "check_pool": "tasks.check",
-    "enlarge": "metanas.commands.enlarging",
     "evaluate": "metanas.commands.evaluation",
+    "evaluate_folders": "metanas.commands.evaluation",
     "load_config": "metanas.config",
     "load_model": "metanas.commands.model",
+    "load_search": "metanas.config",
     "plan": "metanas.commands.planning",
     "predict": "metanas.commands.model",
+    "read_pool": "metanas.assembly",
+    "report": "metanas.commands.explanation",
     "retrain_predictor": "metanas.commands.retrain",
+    "run_search": "metanas.commands.searching:search",  # metanas.search is a package
     "train": "metanas.commands.training",
-    "write_report": "metanas.commands.report",
 }
 __all__ = ["__version__", *_PUBLIC]
 
@@ -30,4 +32,5 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'metanas' has no attribute '{name}'")
-    return getattr(import_module(_PUBLIC[name]), name)
+    module, _, function = _PUBLIC[name].partition(":")
+    return getattr(import_module(module), function or name)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from metanas.api import Architecture
-from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, read_yaml
+from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, read_keys
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, InProcess, RayActors
 from metanas.learning.learner import Learner
@@ -82,14 +82,24 @@ def make_pool(config: RunConfig, data: Path | None, download: bool = False) -> P
     return load_pool(spec, config.image, data=data, hold_out=config.hold_out, download=download)
 
 
-def read_pool(path: Path, data: Path | None) -> Pool:
-    """The pool of a run's configuration, or of a pool's own file, which has no images' form and takes the default."""
+def read_pool(
+    path: Path,
+    data: Path | None = None,
+    settings: Sequence[str] = (),
+    hold_out: str | None = None,
+    download: bool = False,
+) -> Pool:
+    """The pool of a run's configuration, or of a pool's own file, which has no images' form and takes the default.
+
+    `data`, `settings`, `hold_out` and `download` are as of `metanas train`. Raises MetanasError.
+    """
     if not path.is_file():
         raise MetanasError(f"there is no file '{path}'; give a pool's YAML file or a run's configuration.")
-    content = read_yaml(path)
-    if isinstance(content, dict) and "sources" in content:
-        return load_pool(content, ImageForm(), data=data, base=path.parent)
-    return make_pool(load_config(path), data)
+    content = read_keys(path, settings)
+    if "sources" in content:
+        return load_pool(content, ImageForm(), data, path.parent, hold_out, download)
+    config = load_config(path, settings)
+    return make_pool(config.model_copy(update={"hold_out": hold_out or config.hold_out}), data, download)
 
 
 def left_out(tasks: Sequence[Task]) -> str | None:

@@ -67,7 +67,7 @@ def train(
     minutes: Annotated[float | None, typer.Option(help="A time budget for the whole search.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of everything.")] = None,
-    hold_out: Annotated[str | None, typer.Option(help="A source kept out of training, the only test task.")] = None,
+    hold_out: Annotated[str | None, typer.Option(help="A source, or a task of one, to test on alone.")] = None,
     workers: Annotated[int | None, typer.Option(help="Ray actors; 0 runs in this process.")] = None,
     data: Data = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
@@ -107,10 +107,10 @@ def search(
 ) -> None:
     """Search an architecture for one task, or the best of a benchmark's table, and train what was found."""
     from metanas.commands.searching import search as run_search
-    from metanas.config import SearchConfig, read_config
+    from metanas.config import load_search
 
     named = {"budget.minutes": minutes, "seed": seed, "workers": workers}
-    loaded = read_config(config, SearchConfig, _over(named, settings))
+    loaded = load_search(config, _over(named, settings))
     with make_show() as show:
         folder = run_search(loaded, out, data, tables, resume, download, show)
     _print_found(out, folder.read_json("result.json"), as_json)
@@ -261,18 +261,11 @@ def predict(
 @app.command()
 def report(run: Run, as_json: Json = False) -> None:
     """Write one HTML file on a run."""
-    from metanas.assembly import make_space
-    from metanas.commands.explanation import explain
-    from metanas.commands.report import write_report
+    from metanas.commands.explanation import report as make_report
     from metanas.run import RunFolder
 
-    space = make_space(RunFolder(run).config)
-    try:
-        effects = explain(RunFolder(run))
-    except MetanasError as error:  # such as a latency table of another device; the results are there all the same
-        print(f"without the predictor's explanation: {error}", file=sys.stderr)
-        effects = []
-    path = write_report(run, space.draw, space.describe, effects)
+    with make_show() as show:
+        path = make_report(RunFolder(run), show)
     if as_json:
         print_json({"report": str(path)})
     else:
@@ -284,14 +277,17 @@ def pool_check(
     pool: Annotated[Path, typer.Argument(help="A pool's YAML file, or a run's configuration.")],
     shots: Annotated[int, typer.Option(help="Support samples a class.")] = 5,
     queries: Annotated[int, typer.Option(help="Query samples a class.")] = 5,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="As of train.")] = None,
+    hold_out: Annotated[str | None, typer.Option(help="As of train.")] = None,
     data: Data = None,
+    download: Annotated[bool, typer.Option("--download", help="As of train.")] = False,
     as_json: Json = False,
 ) -> None:
     """Look at every file of a pool and say what to do about what is wrong; exit code 1 when something must be done."""
     from metanas.assembly import read_pool
     from tasks.check import check_pool
 
-    findings = check_pool(read_pool(pool, data), shots, queries)
+    findings = check_pool(read_pool(pool, data, settings or [], hold_out, download), shots, queries)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -183,8 +183,18 @@ def load_config(path: Path, settings: Sequence[str] = ()) -> RunConfig:
     return config
 
 
+def load_search(path: Path, settings: Sequence[str] = ()) -> SearchConfig:
+    """A search's file, such as configs/search.yaml. Raises MetanasError."""
+    return read_config(path, SearchConfig, settings)
+
+
 def read_config(path: Path, kind: type[C], settings: Sequence[str] = ()) -> C:
     """Reads a YAML file and lays `settings` ("budget.minutes=15") over it. Raises MetanasError."""
+    return parse(kind, read_keys(path, settings), str(path))
+
+
+def read_keys(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """The keys of a YAML file with `settings` laid over them. Raises MetanasError."""
     if not path.is_file():
         raise MetanasError(
             f"there is no configuration '{path}'; give the path of a YAML file such as configs/demo.yaml."
@@ -194,7 +204,7 @@ def read_config(path: Path, kind: type[C], settings: Sequence[str] = ()) -> C:
         raise MetanasError(f"'{path}' holds no keys; a configuration starts from one of those in configs/.")
     for setting in settings:
         _set(content, setting)
-    return parse(kind, content, str(path))
+    return content
 
 
 def read_yaml(path: Path) -> Any:

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,12 +18,14 @@ from metanas.learning.state import State
 from metanas.search.schedule import Progress
 from metanas.store import Store
 
+DATA = "data.json"
 LIBRARIES = ("metanas", "torch", "torchvision", "numpy", "scikit-learn", "ray")
 
 
 @dataclass(frozen=True)
 class Folder:
-    """What a command writes: config.yaml (whole), versions.json, log.jsonl, store.sqlite, checkpoint/, its results."""
+    """What a command writes: config.yaml (whole), versions.json, data.json (the content hash of every task), log.jsonl,
+    store.sqlite, checkpoint/, its results."""
 
     COMMAND: ClassVar[str]
     """What wrote it and goes on with it."""
@@ -87,6 +89,23 @@ class Folder:
             raise MetanasError(
                 f"the run '{self.path}' has no {name}, it did not finish; continue it with `{self._again}`."
             ) from error
+
+    def tell_changes(self, contents: Mapping[str, str], show: Callable[[dict[str, Any]], None]) -> None:
+        """Notes the content hash of each task in data.json; where one is noted, tells `show` which tasks have another.
+
+        A run goes on all the same: files that were copied without their times count as changed, too.
+        """
+        if not (self.path / DATA).is_file():
+            self.write_json(DATA, dict(contents))
+            return
+        changed = sorted({task for task, _ in contents.items() ^ self.read_json(DATA).items()})
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            text = (
+                f"the data of {', '.join(changed[:3])}{more} is not what '{self.path}' began with (changed, copied "
+                "anew, added or removed): put it back, or take the result as one of both."
+            )
+            show({"event": "note", "text": text})
 
     # Checkpoints: files of one stem, and one file that names the last whole ones.
 

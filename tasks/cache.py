@@ -32,6 +32,10 @@ class InMemory:
     def __len__(self) -> int:
         return len(self.samples)
 
+    @property
+    def content(self) -> str:
+        return hashlib.sha256(np.ascontiguousarray(self.samples).tobytes()).hexdigest()
+
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         return self.samples[np.asarray(indices, dtype=np.int64)]
 
@@ -40,8 +44,12 @@ class Originals(Protocol):
     """Images as they lie on disk, before they are brought into the form of a pool."""
 
     @property
-    def key(self) -> str:
-        """Names the content: another key whenever a file may have changed."""
+    def place(self) -> Path:
+        """The file or folder that holds them."""
+
+    @property
+    def content(self) -> str:
+        """Names what they are, wherever they lie, from what is known of them unread; another when that changes."""
 
     @property
     def at_once(self) -> bool:
@@ -141,6 +149,10 @@ class CachedImages:
     def __len__(self) -> int:
         return len(self.originals)
 
+    @property
+    def content(self) -> str:
+        return f"{self.originals.content} {self.invert}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return CachedImages, (self.originals, self.form, self.invert)
 
@@ -160,7 +172,7 @@ class CachedImages:
     @cached_property
     def _files(self) -> tuple[Path, Path]:
         """The files of rows and flags, made (all zero) where they are missing."""
-        name = repr((FORMAT, self.originals.key, len(self), self.form, self.invert))
+        name = repr((FORMAT, str(self.originals.place), self.content, len(self), self.form))
         folder = cache_folder() / hashlib.sha256(name.encode()).hexdigest()[:24]
         files = folder / "rows", folder / "filled"
         try:

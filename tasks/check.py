@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
@@ -13,14 +14,12 @@ from PIL import Image
 
 from metanas.errors import MetanasError
 from tasks.cache import CachedImages, array_image, to_form
+from tasks.likeness import Looks, looks, near_duplicates, near_duplicates_between, together
 from tasks.pool import Pool
 from tasks.task import ImageForm, Task
 
 Level = Literal["error", "warning", "info"]
 
-HASH_BITS = 2  # of 64 that may differ between near duplicates
-THUMBNAIL_SHADES = 3.0  # mean difference of two 16x16 thumbnails below which the hash is believed
-PLAIN_SHADES = 2.0  # standard deviation of a thumbnail below which its gradients are noise
 USUAL = 0.9  # share of a task's images from which on a size or colour mode is the rule and the others are odd
 COUNTS_SHOWN = 30  # classes up to which every count is listed
 NOUNS = {
@@ -53,6 +52,10 @@ class _Look:
     thumbnails: list[np.ndarray] = field(default_factory=list)  # of the readable, uint8 (16, 16)
     positions: list[int] = field(default_factory=list)  # of the thumbnails
 
+    @cached_property
+    def looks(self) -> Looks:
+        return looks(self.thumbnails, self.positions)
+
 
 def check_pool(pool: Pool, shots: int, queries: int) -> list[Finding]:
     """Findings on every task of every split, worst first; reads every sample once.
@@ -69,6 +72,7 @@ def check_pool(pool: Pool, shots: int, queries: int) -> list[Finding]:
             findings += _same_in_task(task, look)
     for first, second in combinations(seen, 2):
         findings += _same_in_splits(first, seen[first], second, seen[second])
+        findings += _alike_in_splits(first, seen[first], second, seen[second])
         findings += _groups_in_splits(first, pool.splits[first], second, pool.splits[second])
     order = {"error": 0, "warning": 1, "info": 2}
     return sorted(dict.fromkeys(findings), key=lambda finding: order[finding.level])
@@ -199,7 +203,7 @@ def _same_in_task(task: Task, look: _Look) -> Iterator[Finding]:
     distinct = set(first.values())
     near = [
         f"{_with_class(task, look, a)} and {_with_class(task, look, b)}"
-        for a, b in near_duplicates(look.thumbnails, look.positions)
+        for a, b in near_duplicates(look.looks)
         if a in distinct and b in distinct and not _one_group(task, a, b)
     ]
     if near:
@@ -210,32 +214,6 @@ def _same_in_task(task: Task, look: _Look) -> Iterator[Finding]:
 def _one_group(task: Task, first: int, second: int) -> bool:
     """Samples of one group never meet on both sides of an episode, so that likeness does no harm."""
     return task.groups is not None and bool(task.groups[first] == task.groups[second])
-
-
-def difference_hash(thumbnail: np.ndarray) -> int:
-    """64 bits of a (16, 16) thumbnail: is each of 8x8 areas brighter than its right neighbour (Krawetz's dHash)."""
-    grid = np.asarray(Image.fromarray(thumbnail).resize((9, 8), Image.Resampling.BILINEAR), dtype=np.int16)
-    return int.from_bytes(np.packbits(grid[:, :-1] > grid[:, 1:]).tobytes(), "big")
-
-
-def near_duplicates(thumbnails: Sequence[np.ndarray], positions: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """For each image the first earlier one that looks the same, as positions; plain images are passed over.
-
-    `thumbnails` are uint8 (16, 16), one for each of `positions`. Time is quadratic (a second for 10,000 images),
-    memory is not.
-    """
-    kept = [index for index, thumbnail in enumerate(thumbnails) if thumbnail.std() > PLAIN_SHADES]
-    if not kept:
-        return
-    pixels = np.stack([thumbnails[index] for index in kept]).astype(np.int16)
-    hashes = np.array([difference_hash(thumbnails[index]) for index in kept], dtype=np.uint64)
-    for later in range(1, len(kept)):
-        close = np.flatnonzero(np.bitwise_count(hashes[:later] ^ hashes[later]) <= HASH_BITS)
-        if len(close):
-            apart = np.abs(pixels[close] - pixels[later]).mean(axis=(1, 2))
-            alike = close[apart <= THUMBNAIL_SHADES]
-            if len(alike):
-                yield positions[kept[int(alike[0])]], positions[kept[later]]
 
 
 def _same_in_splits(
@@ -259,6 +237,28 @@ def _same_in_splits(
                 task.name,
                 f"{_number(len(same), task)} both in {first} and in {second}: {_examples(same)}",
                 f"remove them from {first}",
+            )
+
+
+def _alike_in_splits(
+    first: str, left: Sequence[tuple[Task, _Look]], second: str, right: Sequence[tuple[Task, _Look]]
+) -> Iterator[Finding]:
+    """Such as two shots of one object; exact duplicates are an error of their own."""
+    exact = {key for _, look in left for key in look.keys}
+    known = together([look.looks for _, look in left])
+    owners = [(task, look, position) for task, look in left for position in look.looks.positions]
+    for task, look in right:
+        near = [
+            f"{_with_class(*owners[a])} of '{owners[a][0].name}' and {_with_class(task, look, b)}"
+            for a, b in near_duplicates_between(known, look.looks)
+            if look.keys[b] not in exact
+        ]
+        if near:
+            yield Finding(
+                "warning",
+                task.name,
+                f"{_number(len(near), task)} in {second} that look like ones in {first}: {_examples(near)}",
+                f"look at them, and remove those that show the same object from {first}",
             )
 
 

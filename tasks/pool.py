@@ -122,6 +122,11 @@ class Pool:
         """Name of the split -> its tasks."""
         return {split: getattr(self, split) for split in SPLITS}
 
+    @property
+    def contents(self) -> dict[str, str]:
+        """Every task in its split -> its content hash."""
+        return {f"{task.name} ({split})": task.content_hash for split, tasks in self.splits.items() for task in tasks}
+
 
 def load_pool(
     spec: Mapping[str, Any] | Path,
@@ -134,8 +139,8 @@ def load_pool(
     """The pool that a mapping or a YAML file describes; files of samples are not opened yet.
 
     Paths are looked up below `base` (a file's own folder, else the working folder), then below `data` (METANAS_DATA
-    when not given). `hold_out` names a source: its tasks leave train and validation and are the whole of test.
-    Raises MetanasError for every mistake in the file or in what it names.
+    when not given). `hold_out` names a source, or one task such as `lines/caps`: it leaves train and validation
+    and is the whole of test. Raises MetanasError for every mistake in the file or in what it names.
     """
     if isinstance(spec, Path):
         base = base or spec.parent
@@ -148,10 +153,8 @@ def load_pool(
         source.name: load_source(source.kind, source.name, form, where, source.model_extra or {})
         for source in parsed.sources
     }
-    if hold_out is not None and hold_out not in by_source:
-        raise MetanasError(f"hold-out: the pool has no source '{hold_out}', it has {_listed(by_source)}.")
     tasks = {task.name: task for loaded in by_source.values() for task in loaded}
-    held = [task.name for task in by_source.get(hold_out or "", [])]
+    held = _held_out(hold_out, by_source)
     assignment = _assign(parsed.splits, tasks, held)
     _refuse_overlap(assignment)
     weight = {
@@ -168,6 +171,19 @@ def load_pool(
     if not parts["train"]:
         raise MetanasError(f"Pool '{parsed.name}' has no task left to train on: name some under splits.train.")
     return Pool(parsed.name, **parts, weights=tuple(weight[task.name] for task in parts["train"]))
+
+
+def _held_out(hold_out: str | None, by_source: Mapping[str, Sequence[Task]]) -> list[str]:
+    """The names of the tasks that `hold_out` names as a source, or as one of them."""
+    if hold_out is None:
+        return []
+    if hold_out in by_source:
+        return [task.name for task in by_source[hold_out]]
+    if hold_out in (tasks := [task.name for loaded in by_source.values() for task in loaded]):
+        return [hold_out]
+    lines = [name for name in tasks if name not in by_source]
+    choices = f"source '{hold_out}', it has {_listed(by_source)}" + (f" (with {_listed(lines)})" if lines else "")
+    raise MetanasError(f"hold-out: the pool has no task and no {choices}.")
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

@@ -9,11 +9,17 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from metanas.errors import MetanasError
+
 Modality = Literal["image", "series", "tabular", "text"]
 
 
 class Inputs(Protocol):
     """The samples of a task, read when asked for."""
+
+    @property
+    def content(self) -> str:
+        """Names what the samples are, from what is known of them unread; another when that changes."""
 
     def __len__(self) -> int: ...
 
@@ -27,6 +33,10 @@ class ImageForm:
 
     size: int = 28
     channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 3):
+            raise MetanasError(f"image.channels: {self.channels} is not possible, expected 1 (grey) or 3 (colour).")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,12 +77,15 @@ class Task:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 over the labels, the class names and every sample in its delivered form."""
-        digest = hashlib.sha256(repr((self.classes, self.modality)).encode())
-        digest.update(np.ascontiguousarray(self.labels, dtype=np.int64).tobytes())
-        for start in range(0, len(self), 512):
-            digest.update(self.read(np.arange(start, min(start + 512, len(self)))).tobytes())
-        return digest.hexdigest()
+        """SHA-256 over classes, labels, groups and the content of the inputs, of which no sample is read.
+
+        Files count by what tells a change without reading them: name, size and time of change, or the checksum that an
+        archive holds. A copy in another folder is the same content as long as it keeps the times.
+        """
+        groups = None if self.groups is None else self.groups.tolist()
+        rows = None if self.rows is None else self.rows.tolist()
+        parts = (self.modality, self.classes, self.families, self.labels.tolist(), groups, rows, self.inputs.content)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def only(self, classes: Sequence[str]) -> "Task":
         """This task with some of its classes, in the given order."""

@@ -278,6 +278,29 @@ class TestLife:
         assert code == 1
         assert any("add" in finding["to_do"] for finding in json.loads(out))
 
+    def test_pool_check_looks_at_the_pool_that_a_run_would_have(self, metanas: Command, tmp_path: Path) -> None:
+        for line in ("a", "b"):
+            write_digits(tmp_path / "lines" / line, [0, 1], 10 * (line == "b"), 10)
+        pool = {
+            "name": "lines",
+            "sources": [{"name": "lines", "kind": "folder", "path": "lines"}],
+            "splits": {"by": "task", "train": ["lines/*"]},
+        }
+        (tmp_path / "pool.yaml").write_text(yaml.safe_dump(pool))
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(TINY | {"pool": "pool.yaml"}))
+        for file, key in (("pool.yaml", "sources"), ("run.yaml", "image")):
+            code, out, err = metanas("pool", "check", file, "--hold-out", "lines/b")
+            assert code == 0, err
+            assert "lines/a: train: 20 images" in out
+            assert "lines/b: test: 20 images" in out
+            code, _, err = metanas("pool", "check", file, "--set", f"{key}=[]")
+            assert code == 2
+            assert key in err
+        code, _, err = metanas(
+            "pool", "check", "pool.yaml", "--set", "sources=[{name: e, kind: emnist}]", "--data", "."
+        )
+        assert (code, "--download" in err) == (2, True)
+
     def test_doctor(self, metanas: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("metanas.commands.doctor._LIBRARIES", (("small", "print('loaded')", "reinstall"),))
         code, out, _ = metanas("doctor", "--json")

@@ -29,6 +29,11 @@ def test_the_configurations_of_the_project_are_read(path: Path) -> None:
     assert config.name == content["name"]
 
 
+def test_images_are_grey_or_of_three_colours() -> None:
+    with pytest.raises(MetanasError, match=r"image\.channels: 2 is not possible, expected 1 \(grey\) or 3 \(colour\)"):
+        tiny_config(image={"size": 8, "channels": 2})
+
+
 def test_the_whole_configuration_reads_back_the_same(tmp_path: Path) -> None:
     config = tiny_config(seed=5)
     again = load_config(written(tmp_path, as_yaml(config)))

@@ -109,21 +109,3 @@ class TestReadme:
         targets = {target for line in SHELL for target in re.findall(r"^make ([a-z]+)", line)}
         assert {"demo", "test"} <= targets
         assert targets <= set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-
-    def test_metanas_commands_and_their_options_exist(self, tmp_path: Path) -> None:
-        commands = [line.split("#")[0].split() for line in SHELL if re.match(r"(\S*/)?metanas\s", line)]
-        asked: dict[tuple[str, ...], set[str]] = {}
-        for _, *words in commands:
-            name = tuple(words[: 2 if words[0] in {"pool", "predictor"} else 1])
-            options = {word.split("=")[0] for word in words if word.startswith("--")}
-            asked[name] = asked.get(name, set()) | options
-        assert ("train",) in asked
-        for name, options in asked.items():
-            help_text = run(
-                *(sys.executable, "-c", "from metanas.cli import main; main()", *name, "--help"),
-                cwd=tmp_path,
-                COLUMNS="200",
-                NO_COLOR="1",
-            )
-            missing = options - set(re.findall(r"--[a-z][a-z-]*", help_text))
-            assert missing == set(), f"metanas {' '.join(name)}"

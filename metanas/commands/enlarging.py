@@ -90,9 +90,10 @@ def enlarge_run(
 
     asked = _Asked(config, BuiltSpace(config.image, searched.space), found.chosen, read)
     with one_thread():
-        read(config.image)
+        task, _ = read(config.image)
         points = asked.points()
         folder.begin(config, resume)
+        folder.tell_changes({task.name: task.content_hash}, show)
         if folder.finished:
             return folder
         with folder.store() as store:

@@ -42,8 +42,10 @@ def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda ev
     as the run made, and kept in the run's folder.
     """
     config, chosen = folder.config, folder.chosen
-    if not make_pool(config, data).test:
+    pool = make_pool(config, data)
+    if not pool.test:
         raise MetanasError(f"the pool of '{folder.path}' has no test split; name its tasks under splits.test.")
+    folder.tell_changes(pool.contents, show)
     with make_executor(WorkerRecipe(config, data)) as executor:
         executor.load(SUPERNET, folder.weights())
         for network in (CONV4, RANDOM):

@@ -125,6 +125,7 @@ def _search_task(
         asked = _asked(config, space, task[0].name, task[1], out)
         run = partial(_run_rounds, config, asked, _strategy(config, asked), show)
     folder.begin(config, resume)
+    folder.tell_changes({task[0].name: task[0].content_hash}, show)
     if not folder.finished:
         with folder.store() as store:
             outcome = run(folder, store)

@@ -61,6 +61,7 @@ def train(
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder = RunFolder(out)
     folder.begin(config, resume)
+    folder.tell_changes(pool.contents, show)
     if (out / "population.json").exists():
         return folder
     with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:

@@ -69,7 +69,10 @@ class Where:
         if self.data is None:
             raise MetanasError(f"{what} needs a data folder: name it with --data or METANAS_DATA.")
         if not self.download:
-            raise MetanasError(f"{what} is not in {self.searched}: put it there, or allow its download.")
+            raise MetanasError(
+                f"{what} is not in {self.searched}: put it there, or let `metanas pool check` or `train` download it "
+                "with --download."
+            )
         self.data.mkdir(parents=True, exist_ok=True)
         return self.data
 

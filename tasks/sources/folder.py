@@ -24,38 +24,38 @@ SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", 
 
 
 @lru_cache(maxsize=8)
-def _archive(root: Path, key: str, process: int) -> ZipFile:
+def _archive(place: Path, content: str, process: int) -> ZipFile:
     """An open zip file: its directory is read once a process, not once an episode."""
-    return ZipFile(root)
+    return ZipFile(place)
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files by their names below `root`, a folder or a zip file."""
+    """Image files by their names below `place`, a folder or a zip file."""
 
     at_once: ClassVar[bool] = False
 
-    root: Path
+    place: Path
     names: tuple[str, ...]
-    key: str
+    content: str
     left_out: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        return str(self.root / self.names[index])
+        return str(self.place / self.names[index])
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[int], Image.Image]]:
-        yield self._open_member if self.root.is_file() else self._open_file
+        yield self._open_member if self.place.is_file() else self._open_file
 
     def _open_file(self, index: int) -> Image.Image:
-        return open_image(self.root / self.names[index], self.name(index))
+        return open_image(self.place / self.names[index], self.name(index))
 
     def _open_member(self, index: int) -> Image.Image:
         try:
-            data = _archive(self.root, self.key, os.getpid()).read(self.names[index])
+            data = _archive(self.place, self.content, os.getpid()).read(self.names[index])
         except (BadZipFile, OSError) as error:
             raise MetanasError(f"'{self.name(index)}' cannot be unpacked ({error}): zip it again.") from error
         return open_image(BytesIO(data), self.name(index))
@@ -92,8 +92,8 @@ def _zip_stamps(root: Path) -> dict[str, str]:
 def image_files(
     root: Path, stamps: Mapping[str, str], names: Sequence[str], left_out: Sequence[tuple[str, str]] = ()
 ) -> ImageFiles:
-    """The files `names`, with a key over where they lie and over their stamps."""
-    digest = hashlib.sha256(str(root).encode())
+    """The files `names`; their names and stamps stand for their content."""
+    digest = hashlib.sha256()
     for name in names:
         digest.update(f"\0{name}\0{stamps[name]}".encode(errors="surrogateescape"))
     return ImageFiles(root, tuple(names), digest.hexdigest(), tuple(left_out))
@@ -111,7 +111,7 @@ def class_task(name: str, files: ImageFiles, form: ImageForm, groups: str | None
         tuple(classes.tolist()),
         groups=None if groups is None else _groups(files, groups),
         licence=licence,
-        origin=str(files.root),
+        origin=str(files.place),
     )
 
 

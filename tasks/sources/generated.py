@@ -43,9 +43,9 @@ def stored(key: str, make: Make) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Generated:
-    """The images of `make` in the form of a pool, made when first read. `key` names everything they depend on."""
+    """The images of `make` in the form of a pool, made when first read. `content` names everything they depend on."""
 
-    key: str
+    content: str
     count: int
     form: ImageForm
     make: Make
@@ -54,7 +54,7 @@ class Generated:
         return self.count
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Generated, (self.key, self.count, self.form, self.make)  # the map stays behind
+        return Generated, (self.content, self.count, self.form, self.make)  # the map stays behind
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """uint8 (n, C, size, size), all channels alike."""
@@ -63,5 +63,5 @@ class Generated:
 
     @cached_property
     def _pixels(self) -> np.ndarray:
-        pixels: np.ndarray = stored(self.key, self.make)["pixels"]
+        pixels: np.ndarray = stored(self.content, self.make)["pixels"]
         return pixels

@@ -1,6 +1,8 @@
 """learn2learn's vision data sets and tasksets (Arnold et al. 2020) as tasks; the package is optional."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from inspect import signature
@@ -11,10 +13,19 @@ import numpy as np
 from metanas.errors import MetanasError
 from tasks.cache import CachedImages
 from tasks.sources import Where
-from tasks.sources.torchvision_sets import dataset_images
+from tasks.sources.torchvision_sets import DatasetImages, find_or_download
 from tasks.task import ImageForm, Task
 
 Part = Literal["train", "validation", "test"]
+
+TASKSETS: Mapping[str, str] = {
+    "omniglot": "omniglot-py/images_evaluation.zip",
+    "mini-imagenet": "mini-imagenet-cache-test.pkl",
+    "tiered-imagenet": "tiered-imagenet/val_labels.pkl",
+    "fc100": "FC100_train.pickle",
+    "cifarfs": "cifarfs/cifar100",
+}
+"""Taskset -> what lies in the data folder when it is there whole; learn2learn downloads what is missing, unasked."""
 
 
 def load(
@@ -42,20 +53,23 @@ def load(
         raise MetanasError(
             "needs the package learn2learn, which is not installed: run `make setup`, or install it as README.md says."
         ) from error
-    root = where.download_folder("A learn2learn taskset") if taskset else where.data
-    if root is None:
-        raise MetanasError("needs a data folder: name it with --data or METANAS_DATA.")
     given = options or {}
     make: Callable[[], Any]
     if taskset:
+        if taskset not in TASKSETS:
+            raise MetanasError(f"learn2learn has no taskset '{taskset}', expected one of {', '.join(TASKSETS)}.")
+        root, _ = find_or_download(where, TASKSETS[taskset], f"learn2learn's {taskset}")
         make = partial(_from_taskset, taskset, part, str(root), given)
+    elif where.data is None:
+        raise MetanasError("needs a data folder: name it with --data or METANAS_DATA.")
     else:
+        root = where.data
         make = partial(_from_class, str(dataset), part, str(root), where.download, given)
     images = make()
     values = [images.indices_to_labels[index] for index in range(len(images))]
     distinct, labels = np.unique(np.array(values), return_inverse=True)
     title = f"learn2learn {dataset or taskset} {part} {sorted(given.items())}"
-    inputs = CachedImages(dataset_images(make, len(images), title, root), form, invert)
+    inputs = CachedImages(DatasetImages(make, len(images), title, root), form, invert)
     return [Task(name, "image", inputs, labels, tuple(map(str, distinct.tolist())), licence=licence, origin=title)]
 
 
@@ -79,8 +93,19 @@ def _from_taskset(taskset: str, part: Part, root: str, options: dict[str, Any]) 
     """The MetaDataset behind a taskset; how the taskset itself would draw from it does not matter."""
     l2l = import_module("learn2learn")
     try:
-        sets = l2l.vision.benchmarks.get_tasksets(taskset, num_tasks=1, root=root, **options)
+        with _always_the_same_chance():
+            sets = l2l.vision.benchmarks.get_tasksets(taskset, num_tasks=1, root=root, **options)
     except (OSError, KeyError, RuntimeError, TypeError) as error:
-        known = ", ".join(l2l.vision.benchmarks.list_tasksets())
-        raise MetanasError(f"learn2learn's taskset '{taskset}' cannot be read ({error}); it knows {known}.") from error
+        raise MetanasError(f"learn2learn's taskset '{taskset}' cannot be read from '{root}' ({error}).") from error
     return getattr(sets, part).dataset
+
+
+@contextmanager
+def _always_the_same_chance() -> Iterator[None]:
+    """learn2learn divides Omniglot's classes by Python's global generator: every process must divide them alike."""
+    before = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(before)

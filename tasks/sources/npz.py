@@ -1,11 +1,11 @@
 """NumPy archives: `images`, `labels`, and where there are any `groups` and `classes`."""
 
-import hashlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, Any, ClassVar
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -19,28 +19,46 @@ from tasks.task import ImageForm, Task
 
 @dataclass(frozen=True)
 class ArchivedImages:
-    """The array `array` of an npz file; its first `leading` axes count the images."""
+    """The array `array` of an npz file; its first `leading` axes count the images.
+
+    They are unpacked one after the other, so that the array need not fit in memory.
+    """
 
     at_once: ClassVar[bool] = True
     left_out: ClassVar[tuple[tuple[str, str], ...]] = ()
 
-    path: Path
+    place: Path
     array: str
     leading: int
     count: int
-    key: str
+    content: str
 
     def __len__(self) -> int:
         return self.count
 
     def name(self, index: int) -> str:
-        return f"image {index} of '{self.path}'"
+        return f"image {index} of '{self.place}'"
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[int], Image.Image]]:
-        images = read_array(self.path, self.array)
-        images = images.reshape(self.count, *images.shape[self.leading :])
-        yield lambda index: array_image(images[index], self.name(index))
+        with ZipFile(self.place) as archive, archive.open(f"{self.array}.npy") as stream:
+            shape, by_columns, dtype = _header(stream)
+            start, shape = stream.tell(), shape[self.leading :]
+            size = int(np.prod(shape)) * dtype.itemsize
+            if by_columns:  # the pixels of an image lie all over the array
+                images = read_array(self.place, self.array).reshape(self.count, *shape)
+
+            def decode(index: int) -> Image.Image:
+                if by_columns:
+                    return array_image(images[index], self.name(index))
+                try:
+                    stream.seek(start + index * size)
+                    pixels = np.frombuffer(stream.read(size), dtype).reshape(shape)
+                except (ValueError, BadZipFile, OSError, EOFError, zlib.error) as error:
+                    raise MetanasError(f"{self.name(index)} cannot be read ({error}): save the file again.") from error
+                return array_image(pixels, self.name(index))
+
+            yield decode
 
 
 def array_names(path: Path) -> list[str]:
@@ -64,22 +82,21 @@ def read_array(path: Path, name: str) -> np.ndarray:
     return array
 
 
-def _shape(path: Path, name: str) -> tuple[int, ...]:
-    """The shape of an array, from its header alone."""
-    if name not in (names := array_names(path)):
-        raise MetanasError(f"'{path}' has no array '{name}', it holds {', '.join(sorted(names))}.")
-    with ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape: tuple[int, ...] = read(stream)[0]
-    return shape
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it lies column by column, and kind of the array that `stream` goes on with."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read(stream)
+    return shape, by_columns, dtype
 
 
 def archived_images(path: Path, array: str, leading: int) -> ArchivedImages:
-    """The images of an npz file, unread."""
-    status = path.stat()
-    key = hashlib.sha256(repr((str(path), array, status.st_mtime_ns, status.st_size)).encode()).hexdigest()
-    return ArchivedImages(path, array, leading, int(np.prod(_shape(path, array)[:leading])), key)
+    """The images of an npz file, unread; the file's own checksum of the array stands for their content."""
+    if array not in (names := array_names(path)):
+        raise MetanasError(f"'{path}' has no array '{array}', it holds {', '.join(sorted(names))}.")
+    with ZipFile(path) as archive, archive.open(member := archive.getinfo(f"{array}.npy")) as stream:
+        shape, _, _ = _header(stream)
+    return ArchivedImages(path, array, leading, int(np.prod(shape[:leading])), f"{member.CRC} {member.file_size}")
 
 
 def class_names(path: Path, labels: np.ndarray, names: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -56,6 +56,10 @@ def _read(file: Path, separator: str) -> pd.DataFrame:
         if file.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(file)
         return pd.read_csv(file, sep=separator)
+    except ImportError as error:
+        raise MetanasError(
+            f"'{file}' needs pyarrow to be read: install it (pip install 'metanas[parquet]'), or save it as CSV."
+        ) from error
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are both ValueErrors
         raise MetanasError(f"'{file}' cannot be read as a table ({error}): save it as CSV or Parquet.") from error
 

@@ -3,8 +3,7 @@
 `kind: folder` reads what torchvision calls ImageFolder; Omniglot has a module of its own.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,13 +53,18 @@ SUPERCLASS = {member: family for family, members in SUPERCLASSES.items() for mem
 class DatasetImages:
     """The images of a map-style data set of (image, label) pairs, which `make` builds anew where it is needed."""
 
-    at_once: ClassVar[bool] = True  # most of these sets read all of their file when they are built
+    at_once: ClassVar[bool] = True  # these sets read all of their file when they are built
     left_out: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     make: Callable[[], Any]
     count: int
     title: str
-    key: str
+    place: Path
+
+    @property
+    def content(self) -> str:
+        """These sets do not change under their name."""
+        return f"{self.title} {self.count}"
 
     def __len__(self) -> int:
         return self.count
@@ -83,14 +87,8 @@ def _as_image(item: Any, name: str) -> Image.Image:
     return array_image(pixels, name)
 
 
-def dataset_images(make: Callable[[], Any], count: int, title: str, place: Path) -> DatasetImages:
-    """`place`, what `title` names and their count stand for the content: these sets do not change under their name."""
-    key = hashlib.sha256(repr((str(place), title, count)).encode()).hexdigest()
-    return DatasetImages(make, count, title, key)
-
-
-def _place(where: Where, layout: str, what: str) -> tuple[Path, bool]:
-    """The root for torchvision (the folder that holds `layout`), and whether it has to download."""
+def find_or_download(where: Where, layout: str, what: str) -> tuple[Path, bool]:
+    """The folder that holds `layout`, or is to hold it, and whether it has to be downloaded there."""
     found = where.look(layout)
     if found is not None:
         return found.parents[len(Path(layout).parts) - 1], False
@@ -101,7 +99,7 @@ def _build(make: Callable[..., Any], download: bool, what: str) -> Any:
     try:
         return make(download=download)
     except RuntimeError as error:  # torchvision's word for missing or corrupt files
-        raise MetanasError(f"{what}: {error} Put it there again, or allow its download.") from error
+        raise MetanasError(f"{what}: {error}; put it there again, or remove it and add --download.") from error
 
 
 def cifar100(name: str, form: ImageForm, where: Where, part: Literal["train", "test"] = "train") -> list[Task]:
@@ -112,10 +110,10 @@ def cifar100(name: str, form: ImageForm, where: Where, part: Literal["train", "t
     else:
         from torchvision.datasets import CIFAR100
 
-        root, download = _place(where, "cifar-100-python", f"CIFAR-100 (or {archive})")
+        root, download = find_or_download(where, "cifar-100-python", f"CIFAR-100 (or {archive})")
         make = partial(CIFAR100, str(root), train=part == "train")
         dataset = _build(make, download, "CIFAR-100")
-        inputs = CachedImages(dataset_images(make, len(dataset), f"CIFAR-100 {part}", root), form)
+        inputs = CachedImages(DatasetImages(make, len(dataset), f"CIFAR-100 {part}", root), form)
         labels = np.array(dataset.targets)
         task = Task(name, "image", inputs, labels, tuple(dataset.classes), licence=CIFAR_LICENCE, origin=str(root))
     if unknown := [label for label in task.classes if label not in SUPERCLASS]:
@@ -123,36 +121,75 @@ def cifar100(name: str, form: ImageForm, where: Where, part: Literal["train", "t
     return [replace(task, families=tuple(SUPERCLASS[label] for label in task.classes))]
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    return image.transpose(Image.Transpose.TRANSPOSE)
+@dataclass(frozen=True)
+class IdxImages:
+    """The images of an idx file, mapped, so that they need not fit in memory; `on_side` are rows for columns."""
+
+    at_once: ClassVar[bool] = False
+    left_out: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    place: Path
+    count: int
+    on_side: bool
+    content: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"image {index} of '{self.place}'"
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[int], Image.Image]]:
+        images = _mapped(self.place, axes=3)
+        yield lambda index: array_image(images[index].T if self.on_side else images[index], self.name(index))
+
+
+def _mapped(path: Path, axes: int) -> np.ndarray:
+    """The bytes of an idx file (LeCun et al. 1998): a magic number and the length of each axis come before them."""
+    try:
+        magic, *shape = np.fromfile(path, ">u4", axes + 1).tolist() or [0]
+        if magic != 0x800 + axes:
+            raise ValueError(f"it begins with {magic:#x}")
+        return np.memmap(path, np.uint8, "r", offset=4 * (axes + 1), shape=tuple(shape))
+    except (OSError, ValueError) as error:
+        raise MetanasError(f"'{path}' is no idx file of bytes on {axes} axes ({error}): put it there again.") from error
+
+
+def _idx_task(
+    name: str, form: ImageForm, images: Path, names: Sequence[str], licence: str, on_side: bool = False
+) -> Task:
+    """One task of `...-images-idx3-ubyte` with its labels beside it; a class without images is left out."""
+    marks = _mapped(images.with_name(images.name.replace("images-idx3", "labels-idx1")), axes=1)
+    used, labels = np.unique(marks, return_inverse=True)  # EMNIST's letters start at 1
+    classes = tuple(str(names[label]) for label in used)
+    status = images.stat()
+    content = f"{status.st_mtime_ns} {status.st_size}"
+    inputs = CachedImages(IdxImages(images, len(_mapped(images, axes=3)), on_side, content), form)
+    return Task(name, "image", inputs, labels, classes, licence=licence, origin=str(images))
 
 
 def emnist(name: str, form: ImageForm, where: Where, part: EmnistPart = "balanced") -> list[Task]:
     """EMNIST's training images of one of its six parts (Cohen et al. 2017), turned upright; layout `EMNIST/raw`."""
     from torchvision.datasets import EMNIST
 
-    root, download = _place(where, f"EMNIST/raw/emnist-{part}-train-images-idx3-ubyte", "EMNIST")
-    make = partial(EMNIST, str(root), split=part, train=True, transform=_upright)
-    return [_idx_task(name, form, make, download, f"EMNIST {part}", root, "public domain (NIST; Cohen et al. 2017)")]
+    layout = f"EMNIST/raw/emnist-{part}-train-images-idx3-ubyte"
+    root, download = find_or_download(where, layout, "EMNIST")
+    if download:
+        EMNIST(str(root), split=part, train=True, download=True)
+    names, licence = EMNIST.classes_split_dict[part], "public domain (NIST; Cohen et al. 2017)"
+    return [_idx_task(name, form, root / layout, names, licence, on_side=True)]
 
 
 def fashion_mnist(name: str, form: ImageForm, where: Where) -> list[Task]:
     """Fashion-MNIST's training images (Xiao et al. 2017), ten classes; layout `FashionMNIST/raw`."""
     from torchvision.datasets import FashionMNIST
 
-    root, download = _place(where, "FashionMNIST/raw/train-images-idx3-ubyte", "Fashion-MNIST")
-    make = partial(FashionMNIST, str(root), train=True)
-    return [_idx_task(name, form, make, download, "Fashion-MNIST", root, "MIT (Zalando; Xiao et al. 2017)")]
-
-
-def _idx_task(
-    name: str, form: ImageForm, make: Callable[..., Any], download: bool, title: str, root: Path, licence: str
-) -> Task:
-    dataset = _build(make, download, title)
-    used, labels = np.unique(dataset.targets.numpy(), return_inverse=True)  # EMNIST's letters start at 1
-    classes = tuple(str(dataset.classes[label]) for label in used)
-    inputs = CachedImages(dataset_images(make, len(dataset), title, root), form)
-    return Task(name, "image", inputs, labels, classes, licence=licence, origin=str(root))
+    layout = "FashionMNIST/raw/train-images-idx3-ubyte"
+    root, download = find_or_download(where, layout, "Fashion-MNIST")
+    if download:
+        FashionMNIST(str(root), train=True, download=True)
+    return [_idx_task(name, form, root / layout, FashionMNIST.classes, "MIT (Zalando; Xiao et al. 2017)")]
 
 
 def gtsrb(name: str, form: ImageForm, where: Where) -> list[Task]:
@@ -163,7 +200,7 @@ def gtsrb(name: str, form: ImageForm, where: Where) -> list[Task]:
     layout = "gtsrb/GTSRB/Training"
     if where.look(layout) is None and where.look("gtsrb.npz"):
         return npz.load(name, form, where, Path("gtsrb.npz"), licence=GTSRB_LICENCE)
-    root, download = _place(where, layout, "GTSRB (or gtsrb.npz)")
+    root, download = find_or_download(where, layout, "GTSRB (or gtsrb.npz)")
     if download:
         from torchvision.datasets import GTSRB
 

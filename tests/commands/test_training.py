@@ -15,18 +15,22 @@ import pytest
 import yaml
 from PIL import Image
 from safetensors.numpy import load_file
+from sklearn.datasets import load_digits
 
 from metanas.assembly import make_space
+from metanas.commands.evaluation import evaluate
 from metanas.commands.progress import describe
 from metanas.commands.report import write_report
+from metanas.commands.searching import search
 from metanas.commands.training import train
-from metanas.config import as_yaml, load_config
+from metanas.config import RunConfig, as_yaml, load_config
 from metanas.errors import MetanasError
 from metanas.learning.executor import RayActors
 from metanas.learning.worker import Worker
 from metanas.run import RunFolder
 from metanas.store import Store
 from tests.runs import GENERATIONS, TINY, counted, results, rows, tiny_config, train_and_be_killed
+from tests.searches import tiny_search, write_spots
 
 
 class Interruption(Exception):
@@ -231,6 +235,52 @@ class TestStore:
         with pytest.raises(MetanasError, match=r"the store .*missing/all\.sqlite' cannot be opened"):
             train(tiny_config(store=url), tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+
+class TestData:
+    @pytest.fixture
+    def lines(self, tmp_path: Path) -> RunConfig:
+        """A pool of three lines of digits in folders, one a split."""
+        digits = load_digits()
+        for line, first in (("train", 0), ("validation", 8), ("test", 16)):
+            for label in range(3):
+                place = tmp_path / "lines" / line / f"class {label}"
+                place.mkdir(parents=True)
+                for number, position in enumerate(np.flatnonzero(digits.target == label)[first : first + 8]):
+                    pixels = (digits.images[position] * 15.9).astype(np.uint8)
+                    Image.fromarray(pixels).save(place / f"{number}.png")
+        sources = [{"name": "lines", "kind": "folder", "path": str(tmp_path / "lines")}]
+        splits = {"by": "task", **{split: [f"lines/{split}"] for split in ("train", "validation", "test")}}
+        budget = {"warmup_steps": 2, "widening_steps": 1, "generation_steps": [1], "settling_steps": [1]}
+        return tiny_config(pool={"name": "p", "sources": sources, "splits": splits}, budget=budget)
+
+    def test_changed_data_is_told_by_resume_and_evaluate(self, lines: RunConfig, tmp_path: Path) -> None:
+        out, shown = tmp_path / "run", list[dict[str, Any]]()
+        with pytest.raises(Interruption):
+            train(lines, out, show=counted(interrupt, 3))
+        train(lines, out, resume=True, show=shown.append)
+        noted = RunFolder(out).read_json("data.json")
+        assert set(noted) == {"lines/train (train)", "lines/validation (validation)", "lines/test (test)"}
+        assert not [event for event in shown if event["event"] == "note"]
+        (tmp_path / "lines" / "train" / "class 1" / "3.png").unlink()
+        shown.clear()
+        train(lines, out, resume=True, show=shown.append)
+        evaluate(RunFolder(out), show=shown.append)
+        notes = [describe(event) for event in shown if event["event"] == "note"]
+        assert len(notes) == 2
+        for note in notes:
+            assert note.startswith(f"the data of lines/train (train) is not what '{out}' began with")
+
+    def test_a_search_tells_it_too(self, tmp_path: Path) -> None:
+        write_spots(tmp_path)
+        config = tiny_search(tmp_path, evaluator={"name": "params"}, strategy={"name": "random"})
+        search(config, tmp_path / "found")
+        spots, shown = dict(np.load(tmp_path / "spots.npz")), list[dict[str, Any]]()
+        spots["images"][0] = 255 - spots["images"][0]
+        np.savez(tmp_path / "spots.npz", **spots)
+        search(config, tmp_path / "found", resume=True, show=shown.append)
+        (note,) = map(describe, shown)
+        assert note.startswith(f"the data of spots is not what '{tmp_path / 'found'}' began with")
 
 
 class TestStrategies:

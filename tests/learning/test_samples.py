@@ -24,6 +24,10 @@ class Numbered:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def content(self) -> str:
+        return str(self.count)
+
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         images = np.zeros((len(indices), 1, 4, 4), np.uint8)
         images[:, 0, 0, 0] = indices

@@ -27,10 +27,11 @@ class Counted:
     """Originals that note which of them were decoded; image i is a plain shade i."""
 
     count: int
-    key: str
+    content: str
     at_once: bool = False
     left_out: tuple[tuple[str, str], ...] = ()
     decoded: list[int] = field(default_factory=list)
+    place: Path = Path("counted")
 
     def __len__(self) -> int:
         return self.count
@@ -74,6 +75,7 @@ def test_another_content_form_or_ink_is_another_cache() -> None:
     first = CachedImages(Counted(3, "a"), ImageForm(4)).read([1, 2])
     for images in (
         CachedImages(Counted(3, "b"), ImageForm(4)),
+        CachedImages(Counted(3, "a", place=Path("elsewhere")), ImageForm(4)),
         CachedImages(Counted(3, "a"), ImageForm(5)),
         CachedImages(Counted(3, "a"), ImageForm(4, 3)),
         CachedImages(Counted(3, "a"), ImageForm(4), invert=True),

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from tasks.cache import InMemory
-from tasks.check import Finding, check_pool, difference_hash, near_duplicates
+from tasks.check import Finding, check_pool
+from tasks.likeness import difference_hash, looks, near_duplicates
 from tasks.pool import Pool, load_pool
 from tasks.task import ImageForm, Task
 
@@ -116,7 +117,7 @@ def test_the_same_image_under_two_classes_is_an_error(line: Path) -> None:
 
 def test_plain_images_are_no_near_duplicates() -> None:
     shades = [np.full((16, 16), shade, np.uint8) for shade in (10, 10, 11)]
-    assert list(near_duplicates(shades, [0, 1, 2])) == []
+    assert list(near_duplicates(looks(shades, [0, 1, 2]))) == []
 
 
 def test_near_duplicates_against_all_pairs() -> None:
@@ -133,7 +134,7 @@ def test_near_duplicates_against_all_pairs() -> None:
             if bits <= 2 and apart <= 3:
                 expected.setdefault(later, earlier)
     assert len(expected) >= 5
-    found = list(near_duplicates(thumbnails, list(range(100, 100 + len(thumbnails)))))
+    found = list(near_duplicates(looks(thumbnails, range(100, 100 + len(thumbnails)))))
     assert found == [(100 + earlier, 100 + later) for later, earlier in expected.items()]
 
 
@@ -155,6 +156,27 @@ def test_the_same_sample_in_two_splits() -> None:
     assert (finding.level, finding.task) == ("error", "b")
     assert "1 row both in train and in test: row 2 [u] of 'a' and row 2 [u]" in finding.what
     assert finding.to_do == "remove them from train"
+
+
+def test_images_that_look_the_same_in_two_splits(line: Path) -> None:
+    """A second shot of the same part under another name, darker and saved anew, in the line that is tested on."""
+    for index in range(6):
+        for name in ("ok", "dent"):
+            place = line.parent / "tested" / name
+            place.mkdir(parents=True, exist_ok=True)
+            photo(500 + index + 50 * (name == "dent")).save(place / f"{index}.png")
+    darker = (np.asarray(photo(107), dtype=np.int16) - 2).clip(0, 255).astype(np.uint8)
+    Image.fromarray(darker).save(line.parent / "tested" / "dent" / "shot 2.png")
+    (line.parent / "tested" / "ok" / "exact.png").write_bytes((line / "ok" / "03.png").read_bytes())
+    sources = [{"name": name, "kind": "folder", "path": name} for name in ("line", "tested")]
+    splits = {"by": "task", "train": ["line"], "test": ["tested"]}
+    both = load_pool({"name": "p", "sources": sources, "splits": splits}, ImageForm(8), line.parent)
+    exact, near = bad(check_pool(both, 1, 1))
+    assert (exact.level, near.level, near.task) == ("error", "warning", "tested")
+    assert near.what == (
+        "1 image in test that look like ones in train: crack/07.png [crack] of 'line' and dent/shot 2.png [dent]"
+    )
+    assert near.to_do == "look at them, and remove those that show the same object from train"
 
 
 def test_the_same_group_in_two_splits() -> None:

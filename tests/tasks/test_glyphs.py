@@ -88,6 +88,7 @@ def test_rendering_is_kept_and_the_same_again(glyphs: Task, monkeypatch: pytest.
     monkeypatch.setenv("METANAS_CACHE", str(cache_folder() / "other"))
     (anew,) = load("letters", ImageForm(28))
     assert anew.content_hash == glyphs.content_hash
+    assert np.array_equal(anew.read(some), glyphs.read(some))
 
 
 def test_colour_forms_repeat_the_grey_one(glyphs: Task) -> None:

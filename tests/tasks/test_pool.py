@@ -171,9 +171,17 @@ def test_holding_out_a_source(data: Path, source: str, splits: dict[str, Any]) -
     assert len(pool.weights) == len(pool.train)
 
 
+def test_holding_out_one_line_of_a_folder(data: Path) -> None:
+    splits = {"by": "task", "train": ["lines/*", "a"], "validation": ["b"], "test": ["c"]}
+    pool = load_pool(spec(splits), FORM, data, hold_out="lines/x")
+    assert (names(pool.train), names(pool.validation), names(pool.test)) == (["lines/y", "a"], ["b"], ["lines/x"])
+
+
 def test_what_cannot_be_held_out(data: Path) -> None:
     splits = {"by": "task", "train": ["a"], "test": ["b"]}
-    with pytest.raises(MetanasError, match="no source 'd', it has a, b, c, lines"):
+    with pytest.raises(
+        MetanasError, match=r"no task and no source 'd', it has a, b, c, lines \(with lines/x, lines/y\)"
+    ):
         load_pool(spec(splits), FORM, data, hold_out="d")
     with pytest.raises(MetanasError, match="no task left to train on"):
         load_pool(spec(splits), FORM, data, hold_out="a")

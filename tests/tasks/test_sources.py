@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+import os
 import pickle
+import random
+import shutil
 import struct
 import sys
+import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
@@ -12,12 +16,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from metanas.assembly import WorkerRecipe
 from metanas.errors import MetanasError
 from tasks.sources import KINDS, Where, load_source
 from tasks.sources.torchvision_sets import SUPERCLASS
 from tasks.task import ImageForm, Task
+from tests.runs import tiny_config
 
 FORM = ImageForm(8)
 
@@ -71,7 +78,7 @@ def test_a_folder_of_classes_is_one_task_also_zipped_whole(lines: Path, wrapped:
     (zipped,) = load(lines, "folder", path="one.zip")
     assert zipped.name == task.name == "t"
     assert zipped.classes == task.classes
-    assert zipped.content_hash == task.content_hash
+    np.testing.assert_array_equal(zipped.read(range(3)), task.read(range(3)))
 
 
 def test_groups_of_a_folder_come_from_the_file_names(tmp_path: Path) -> None:
@@ -130,6 +137,37 @@ def test_npz_keeps_and_renames_classes(tmp_path: Path) -> None:
     assert merged.labels.tolist() == [0, 1, 1, 0, 1, 1]
     with pytest.raises(MetanasError, match=r"no class 'p2', only p0, p\.3, p1"):
         load(tmp_path, "npz", path="a.npz", labels_from={"p2": "ok"})
+
+
+def test_an_array_larger_than_memory_is_unpacked_image_by_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (500, 64, 64), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", images=images, labels=np.arange(500) % 5)
+    (task,) = load(tmp_path, "npz", ImageForm(64), path="a.npz")
+    np.testing.assert_array_equal(task.read([499, 0, 123])[:, 0], images[[499, 0, 123]])
+    monkeypatch.setenv("METANAS_CACHE", str(tmp_path / "anew"))
+    (again,) = load(tmp_path, "npz", ImageForm(64), path="a.npz")
+    tracemalloc.start()
+    again.read([499])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < images.nbytes / 2
+
+
+def test_an_array_by_columns_and_a_damaged_one(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (9, 9, 4), dtype=np.uint8)
+    np.savez(tmp_path / "columns.npz", images=images.T, labels=[0, 1, 0, 1])  # as MATLAB's arrays come
+    (task,) = load(tmp_path, "npz", ImageForm(9), path="columns.npz")
+    np.testing.assert_array_equal(task.read([3])[0, 0], images.T[3])
+    shades = np.random.default_rng(0).integers(0, 16, (400, 9, 9), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "torn.npz", images=shades, labels=np.arange(400) % 2)
+    content = bytearray((tmp_path / "torn.npz").read_bytes())
+    content[9000:9040] = b"x" * 40
+    (tmp_path / "torn.npz").write_bytes(content)
+    (torn,) = load(tmp_path, "npz", path="torn.npz")
+    with pytest.raises(MetanasError, match=r"image \d+ of '.*torn\.npz' cannot be read"):
+        torn.read([399])
 
 
 def test_npz_without_classes_and_with_one_group(tmp_path: Path) -> None:
@@ -199,6 +237,14 @@ def test_table_mistakes_are_named(tmp_path: Path) -> None:
     (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3,4,5,6\n")
     with pytest.raises(MetanasError, match=r"ragged\.csv' cannot be read as a table"):
         load(tmp_path, "table", path="ragged.csv", label="a")
+
+
+def test_parquet_without_its_reader_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pd.DataFrame({"x": [1.0, 2.0], "y": [0, 1]}).to_parquet(tmp_path / "t.parquet")
+    for package in ("pyarrow", "fastparquet"):
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MetanasError, match=r"t\.parquet' needs pyarrow .*metanas\[parquet\]"):
+        load(tmp_path, "table", path="t.parquet", label="y")
 
 
 def test_series_from_npz_and_folders_of_npz(tmp_path: Path) -> None:
@@ -321,6 +367,56 @@ def test_fashion_mnist_and_emnist_in_torchvisions_layout(tmp_path: Path) -> None
     assert letters.classes == ("a", "b", "z")
     np.testing.assert_array_equal(letters.read([0])[0, 0], images[0].T)  # EMNIST's files lie on their side
     assert pickle.loads(pickle.dumps(letters)).read([3]).shape == (1, 1, 28, 28)
+    (tmp_path / "FashionMNIST/raw/train-images-idx3-ubyte").write_bytes(b"torn")
+    with pytest.raises(MetanasError, match=r"train-images-idx3-ubyte' is no idx file of bytes on 3 axes"):
+        load(tmp_path, "fashion-mnist")
+
+
+def test_a_large_idx_file_is_mapped(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5000, 28, 28), dtype=np.uint8)
+    idx(tmp_path / "FashionMNIST/raw/train-images-idx3-ubyte", images)
+    idx(tmp_path / "FashionMNIST/raw/train-labels-idx1-ubyte", np.arange(5000) % 10)
+    load(tmp_path, "fashion-mnist", ImageForm(28))  # what is imported once
+    tracemalloc.start()
+    (task,) = load(tmp_path, "fashion-mnist", ImageForm(28))
+    sample = task.read([4321])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(sample[0, 0], images[4321])
+    assert peak < images.nbytes / 2
+
+
+def test_the_content_hash_tells_changes_without_reading_samples(tmp_path: Path) -> None:
+    def hashes(folder: Path) -> dict[str, str]:
+        options = {
+            "folder": {"path": "l"},
+            "npz": {"path": "a.npz"},
+            "table": {"path": "t.csv", "label": "y"},
+            "series": {"path": "s"},
+        }
+        return {kind: load(folder, kind, **keys)[0].content_hash for kind, keys in options.items()}
+
+    here, images = tmp_path / "here", np.zeros((2, 9, 9), np.uint8)
+    picture(here / "l" / "ok" / "a.png", 1)
+    picture(here / "l" / "bad" / "b.bmp", 2)
+    (here / "l" / "bad" / "torn.png").write_bytes(b"nobody reads this yet")
+    np.savez(here / "a.npz", images=images, labels=[0, 1])
+    (here / "t.csv").write_text("x,y\n1,a\n2,b\n")
+    (here / "s").mkdir()
+    (here / "s" / "worn.csv").write_text("1,2,3\n")
+    first = hashes(here)
+    shutil.copytree(here, tmp_path / "moved")  # keeps the times of change
+    assert hashes(tmp_path / "moved") == first
+    picture(here / "l" / "bad" / "b.bmp", 3)  # of the same size
+    os.utime(here / "l" / "bad" / "b.bmp", (1, 1))
+    images[1, 4, 4] = 1
+    np.savez(here / "a.npz", images=images, labels=[0, 1])
+    (here / "t.csv").write_text("x,y\n1,a\n3,b\n")
+    (here / "s" / "worn.csv").write_text("1,2,4\n")
+    second = hashes(here)
+    assert [kind for kind in first if first[kind] == second[kind]] == []
+    np.savez(here / "a.npz", images=images, labels=[0, 2])
+    assert hashes(here)["npz"] != second["npz"]
 
 
 def test_cifar100_in_torchvisions_layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,26 +526,59 @@ def test_a_learn2learn_data_set_is_a_task(learn2learn: Where) -> None:
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(task)).read([23]), own.read([0]))
 
 
-def test_a_learn2learn_taskset_is_a_task(learn2learn: Where, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_taskset(learn2learn: Where, monkeypatch: pytest.MonkeyPatch) -> Where:
+    """The taskset "omniglot" as learn2learn makes it, of these few characters: classes shuffled, then cut into three.
+
+    Its images are plain, of a shade that tells the class.
+    """
     import learn2learn as l2l
     from learn2learn.vision.benchmarks import _TASKSETS
 
     def small(root: str, **_: object) -> tuple[tuple[object, ...], tuple[list[object], ...]]:
-        """As learn2learn's own benchmarks are made: one set, filtered by class into three."""
-        whole = l2l.data.MetaDataset(l2l.vision.datasets.FullOmniglot(root))
-        parts = [l2l.data.FilteredMetaDataset(whole, labels) for labels in ([0, 1, 2], [3, 4], [5, 6, 7])]
+        shades = torch.arange(24, dtype=torch.uint8)
+        images = (10 * shades)[:, None, None].expand(24, 8, 8)
+        whole = l2l.data.MetaDataset(torch.utils.data.TensorDataset(images, shades // 3))
+        classes = list(range(8))
+        random.shuffle(classes)
+        parts = [l2l.data.FilteredMetaDataset(whole, classes[a:b]) for a, b in ((0, 3), (3, 5), (5, 8))]
         return tuple(parts), ([], [], [])
 
-    monkeypatch.setitem(_TASKSETS, "small", small)
-    where = Where(None, learn2learn.data, download=True)
+    monkeypatch.setitem(_TASKSETS, "omniglot", small)
+    assert learn2learn.data is not None
+    (learn2learn.data / "omniglot-py/images_evaluation.zip").write_bytes(b"as torchvision leaves it")
+    return learn2learn
+
+
+def test_a_learn2learn_taskset_is_a_task(small_taskset: Where) -> None:
     parts = [
-        load_source("learn2learn", "t", FORM, where, {"taskset": "small", "part": part})[0]
+        load_source("learn2learn", "t", FORM, small_taskset, {"taskset": "omniglot", "part": part})[0]
         for part in ("train", "validation", "test")
     ]
     assert [(len(task), len(task.classes)) for task in parts] == [(9, 3), (6, 2), (9, 3)]
-    assert parts[2].read(range(9)).shape == (9, 1, 8, 8)
-    with pytest.raises(MetanasError, match=r"'nothing' cannot be read .*small"):
-        load_source("learn2learn", "t", FORM, where, {"taskset": "nothing"})
+    assert sorted(label for task in parts for label in task.classes) == list("01234567")
+    for task in parts:
+        shades = task.read(range(len(task)))[:, 0, 0, 0]
+        assert [str(shade // 30) for shade in shades] == [task.classes[label] for label in task.labels]
+    with pytest.raises(MetanasError, match=r"no taskset 'nothing', expected one of omniglot, mini-imagenet"):
+        load_source("learn2learn", "t", FORM, small_taskset, {"taskset": "nothing"})
+
+
+def test_workers_draw_from_a_taskset_that_was_downloaded(small_taskset: Where) -> None:
+    """They load the pool anew, with no leave to download."""
+    sources = [
+        {"name": part, "kind": "learn2learn", "taskset": "omniglot", "part": part} for part in ("train", "validation")
+    ]
+    splits = {"by": "task", "train": ["train"], "validation": ["validation"]}
+    draw = {"ways": 2, "shots": 1, "queries": 1}
+    config = tiny_config(
+        pool={"name": "p", "sources": sources, "splits": splits}, train=draw | {"ways": 3}, validation=draw
+    )
+    samplers = WorkerRecipe(config, small_taskset.data)().samplers
+    for split in ("train", "validation"):
+        episode = samplers[split].episode(0)
+        shades = (episode.query_inputs[:, 0, 0, 0] * 255).round().int()
+        assert [str(int(shade) // 30) for shade in shades] == [episode.classes[label] for label in episode.query_labels]
 
 
 def test_learn2learn_mistakes_are_named(learn2learn: Where) -> None:
@@ -457,7 +586,7 @@ def test_learn2learn_mistakes_are_named(learn2learn: Where) -> None:
         load_source("learn2learn", "t", FORM, learn2learn, {"dataset": "Nothing"})
     with pytest.raises(MetanasError, match="either 'dataset' or 'taskset'"):
         load_source("learn2learn", "t", FORM, learn2learn, {})
-    with pytest.raises(MetanasError, match="allow its download"):
+    with pytest.raises(MetanasError, match="--download"):
         load_source("learn2learn", "t", FORM, learn2learn, {"taskset": "omniglot"})
     with pytest.raises(MetanasError, match="needs a data folder"):
         load_source("learn2learn", "t", FORM, Where(), {"dataset": "FullOmniglot"})
