@@ -165,7 +165,7 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 def _read_store(path: Path) -> list[Evaluation]:
     if not path.is_file():
         return []
-    with Store(f"sqlite:///{path}") as store:
+    with Store(f"sqlite:///{path}", existing=True) as store:
         return store.evaluations()
 
 
