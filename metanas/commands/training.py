@@ -20,7 +20,7 @@ from metanas.search.schedule import Progress, outer_rate
 from metanas.spaces.space import Space
 from metanas.store import Store
 from metanas.strategies.strategy import Strategy
-from predictors.data import Data
+from predictors.data import TOGETHER, Data
 from predictors.features import Table
 from predictors.saved import Saved, save_predictor
 from predictors.screening import Screen
@@ -144,7 +144,7 @@ def _save_predictor(
     """The search's own: its rows are means over all tasks of a generation."""
     assert screen.predictor is not None
     table = Table(screen.features, features.table([space.default]).layout)
-    data = Data.of(table, screen.targets, ["all"] * len(table))
+    data = Data.of(table, screen.targets, [TOGETHER] * len(table))
     save_predictor(path, Saved("trees", config.seed, space.name, data, context), screen.predictor)
 
 
