@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from scipy.stats import bootstrap, kendalltau, norm, rankdata
 
 from metanas.seeding import stream
@@ -72,6 +73,13 @@ class Quality:
 def quality(predicted: np.ndarray, measured: np.ndarray) -> Quality:
     """All three, of predictions (n,) for measurements (n,)."""
     return Quality(kendall(predicted, measured), top_recall(predicted, measured), regret(predicted, measured))
+
+
+def nearest(known: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """The target (m,) of the nearest of the `known` rows (n, d), for `asked` rows (m, d), by standardised columns."""
+    spread = known.std(0)
+    scale = np.where(spread > 0, spread, 1.0)
+    return np.asarray(targets[cdist(asked / scale, known / scale).argmin(1)])
 
 
 def normal_scores(targets: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from predictors.conformal import group_folds
 from predictors.data import Data
 from predictors.features import Table
 from predictors.predictor import Predictor
-from predictors.ranking import kendall
+from predictors.ranking import kendall, nearest
 
 TREES = ("trees",)
 CHEAP = ("trees", "bayesian ridge")
@@ -46,6 +46,18 @@ def test_kendall_counts_pairs() -> None:
     assert kendall(a, b) == pytest.approx(brute_tau(a, b))
     assert kendall(a, np.ones(30)) == 0.0
     assert kendall(a[:1], b[:1]) == 0.0
+
+
+def test_the_nearest_is_that_by_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    scales = np.array([1.0, 100.0, 0.01, 1.0])
+    known, asked, targets = rng.random((30, 4)) * scales, rng.random((9, 4)) * scales, rng.random(30)
+    known[:, 3] = 1.0  # says nothing
+    found = nearest(known, targets, asked)
+    for row, target in zip(asked, found, strict=True):
+        distances = [sum(((a - b) / s) ** 2 for a, b, s in zip(row[:3], own[:3], known.std(0), strict=False))
+                     for own in known]  # fmt: skip
+        assert target == targets[int(np.argmin(distances))]
 
 
 def test_a_planted_signal_beats_the_costs_and_the_nearest() -> None:
