@@ -37,9 +37,11 @@ def retrain(
         f"{report.tasks} tasks; {report.model}; Kendall tau on held-out {report.held_out_by}:"
     )
     for name in ("predictor", "params", "macs", "nearest"):
-        tau = getattr(report, name)
-        print(f"  {name:10} {tau.tau:.2f} ({tau.low:.2f} to {tau.high:.2f})")
-    print(f"top-10% recall {report.quality.recall:.2f}, regret {report.quality.regret:.3f}")
+        tau, other = getattr(report, name), report.qualities[name]
+        print(
+            f"  {name:10} {tau.tau:.2f} ({tau.low:.2f} to {tau.high:.2f}), top-10% recall {other.recall:.2f}, "
+            f"regret {other.regret:.3f}"
+        )
     print(f"90% intervals cover {report.coverage:.0%}")
     print(found.why)
 
