@@ -254,7 +254,7 @@ class TestNewTask:
         chosen = planted.chosen
         others = [value for value in range(space.counts[gene]) if value != chosen[gene]]
         means = predict([chosen, *((*chosen[:gene], value, *chosen[gene + 1 :]) for value in others)])
-        (effect,) = [e.effect for e in explain(planted) if e.name.split(":")[0] == f"gene {gene}"]
+        (effect,) = [e.effect for e in explain(planted) if e.name == space.gene_text(gene, chosen)]
         assert effect == pytest.approx(means[0] - means[1:].mean())
 
     def test_adaptation_and_evaluation_ask_with_the_support_set(

@@ -100,6 +100,22 @@ class TestFile:
         assert found.saved.context == {}
         np.testing.assert_array_equal(found.saved.data.table.values, what.data.table.values)
 
+    def test_other_answers_than_were_written_are_told(self, tmp_path: Path) -> None:
+        """As after an upgrade of a library that fits otherwise."""
+        what, path = saved(data(0)), tmp_path / IN_USE
+        keep(path, what)
+        load_predictor(path, "cells")  # warns of nothing
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads(file.metadata()["predictor"])
+        about["versions"]["scikit-learn"] = "0.1"
+        arrays = load_file(path)
+        save_file(arrays, path, metadata={"predictor": json.dumps(about)})
+        load_predictor(path, "cells")  # an upgrade that changes no answer
+        arrays["answers"][3] += 0.01
+        save_file(arrays, path, metadata={"predictor": json.dumps(about)})
+        with pytest.warns(UserWarning, match=r"answers otherwise than when it was written, with .*scikit-learn 0\.1"):
+            load_predictor(path, "cells")
+
     def test_a_file_that_is_no_predictor_is_named(self, tmp_path: Path) -> None:
         text, weights, newer = tmp_path / "text", tmp_path / "weights", tmp_path / "newer"
         text.write_text("no predictor")
