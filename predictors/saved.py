@@ -100,7 +100,7 @@ def read_predictor(path: Path) -> tuple[Saved, dict[str, np.ndarray]]:
             about = json.loads((file.metadata() or {})["predictor"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             _refuse_format(path, about)
-            layout = tuple((name, width) for name, width in about["layout"])
+            layout = tuple(part for name, width in about["layout"] for part in _parts(name, width))
             data = Data.of(Table(arrays["features"], layout), arrays["targets"], about["tasks"])
             context, libraries = _named(arrays, CONTEXT), about.get("versions", {})
             answers = arrays.get("answers")  # not in older files
@@ -110,6 +110,11 @@ def read_predictor(path: Path) -> tuple[Saved, dict[str, np.ndarray]]:
             f"'{path}' is not a saved predictor ({error}); write one with `metanas predictor retrain`."
         ) from error
     return saved, _named(arrays, WEIGHT)
+
+
+def _parts(name: str, width: int) -> list[tuple[str, int]]:
+    """Once seconds were a third column of the costs."""
+    return [("costs", 2), ("latency", 1)] if (name, width) == ("costs", 3) else [(name, width)]
 
 
 def _named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

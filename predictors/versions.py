@@ -116,7 +116,7 @@ class _Row:
 
 def _shared(old: Layout, new: Layout) -> tuple[str, ...]:
     """The blocks of both that name an architecture: scores and seconds may differ from one measurement to the next."""
-    names = [name for name, width in old if (name, width) in new and name not in ("zero-cost", "task")]
+    names = [name for name, width in old if (name, width) in new and name not in ("latency", "zero-cost", "task")]
     return tuple(name for name in names if name != "costs" or "architecture" not in names)
 
 

@@ -84,15 +84,14 @@ def retrain_predictor(
         versions.adopt()
     except MetanasError as error:
         refused.append(f"the predictor in use, with which the new one is not compared: {error}")
-    blocks = _blocks(space, models, without)
+    blocks = _blocks(space, models, without, timed=(first.path / LATENCY).is_file())
     by_task = "task" not in without
     if by_task and len({task for _, task, _ in rows}) < FEWEST_TASKS:
         by_task = False
         refused.append(f"the block 'task': it takes {FEWEST_TASKS} tasks or more to learn how tasks differ.")
     previous = versions.read(versions.history[-1]) if versions.history else None
     context = _context(first, blocks, by_task, previous, samples)
-    timed = (first.path / LATENCY).is_file()
-    features = make_features(config, space, first.path, timed, blocks, context)
+    features = make_features(config, space, first.path, "latency" in blocks, blocks, context)
     tasks: dict[str, np.ndarray] | None = None
     if by_task:
         tasks = _described(runs, rows, context, previous, samples)
@@ -136,8 +135,11 @@ def _url(run: RunFolder) -> str:
     return f"sqlite:///{run.path / 'store.sqlite'}"
 
 
-def _blocks(space: Space, models: Sequence[str], without: Sequence[str]) -> tuple[str, ...]:
-    """All blocks of architectures but those left out; the adjacency where a model is to be tried that reads it."""
+def _blocks(space: Space, models: Sequence[str], without: Sequence[str], timed: bool) -> tuple[str, ...]:
+    """All blocks of architectures but those left out.
+
+    The adjacency where a model is to be tried that reads it, and seconds where the run is `timed`: has a table of them.
+    """
     given = (*blocks_of(space), "task")
     for name in without:
         if name not in given:
@@ -145,8 +147,10 @@ def _blocks(space: Space, models: Sequence[str], without: Sequence[str]) -> tupl
                 f"--without {name}: a predictor of the space '{space.name}' has no such block; it has "
                 f"{', '.join(given)}."
             )
-    unread = set() if set(models) & set(GRAPH_MODELS) else {"adjacency"}
-    return chosen_blocks(space, [name for name in blocks_of(space) if name not in {*without, *unread}], "--without")
+    out = {*without}
+    out |= set() if set(models) & set(GRAPH_MODELS) else {"adjacency"}
+    out |= set() if timed else {"latency"}
+    return chosen_blocks(space, [name for name in blocks_of(space) if name not in out], "--without")
 
 
 def _context(

@@ -51,8 +51,9 @@ def train(
     # All say what is wrong with the configuration before anything is written.
     make_samplers(config, pool)
     space = make_space(config)
-    timed = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
-    blocks = _search_blocks(config, space)
+    counted = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
+    blocks = _search_blocks(config, space, counted)
+    timed = counted or "latency" in blocks
     context = scoring_batch(config, pool) if "zero-cost" in blocks else {}
     features = make_features(config, space, out, timed, blocks, context)
     limits = make_limits(features.cost, config.search.limits)
@@ -98,13 +99,17 @@ def asks_for_latency(
     return objective is not None or "latency" in limits or "latency" in str(strategy)
 
 
-def _search_blocks(config: RunConfig, space: Space) -> tuple[str, ...]:
+def _search_blocks(config: RunConfig, space: Space, counted: bool) -> tuple[str, ...]:
+    """Those that are named; by default what costs nothing, which seconds that are `counted` anyway do."""
     if config.predictor.blocks and "task" in config.predictor.blocks:
         raise MetanasError(
             "predictor.blocks: a search learns from means over tasks, to which the block 'task' says nothing; leave it "
             "out, `metanas predictor retrain` learns with it."
         )
-    return chosen_blocks(space, config.predictor.blocks, "predictor.blocks")
+    chosen = chosen_blocks(space, config.predictor.blocks, "predictor.blocks")
+    if config.predictor.blocks is None and counted:
+        return chosen_blocks(space, [*chosen, "latency"], "latency")
+    return chosen
 
 
 def _restore(

@@ -100,6 +100,14 @@ class TestFile:
         assert found.saved.context == {}
         np.testing.assert_array_equal(found.saved.data.table.values, what.data.table.values)
 
+    def test_seconds_among_the_costs_are_read_as_a_block_of_their_own(self, tmp_path: Path) -> None:
+        rng, path = np.random.default_rng(0), tmp_path / IN_USE
+        table = Table.of([("architecture", rng.random((9, 4))), ("costs", rng.random((9, 3)))])
+        keep(path, saved(Data.of(table, rng.random(9), ["ants"] * 9)))
+        found = load_predictor(path, "cells")
+        assert found.saved.data.table.layout == (("architecture", 4), ("costs", 2), ("latency", 1))
+        np.testing.assert_array_equal(found.saved.data.table.block("latency"), table.block("costs")[:, 2:])
+
     def test_other_answers_than_were_written_are_told(self, tmp_path: Path) -> None:
         """As after an upgrade of a library that fits otherwise."""
         what, path = saved(data(0)), tmp_path / IN_USE
