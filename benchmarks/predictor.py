@@ -28,7 +28,7 @@ from metanas.spaces.genes import enumerated
 from metanas.statistics import mean_interval
 from metanas.strategies.guided import Guided
 from metanas.tables import nasbench201, transnas
-from metanas.tables.cell import TableCells
+from metanas.tables.cell import EDGES, TableCells
 from metanas.tables.table import LookUp, Table, tables_folder
 from predictors.conformal import Calibrated, coverage
 from predictors.explain import gene_effects, swaps
@@ -51,6 +51,9 @@ SOURCES = 200
 ODD = "autoencoder"
 """The task that is least like the others."""
 EXPLAINED = 50
+PROXIES = "nasbench201_zero_cost_724.json"
+"""Scores of untrained cells as NASLib names them: operations by their place in NASLIB, edges sorted."""
+NASLIB = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
 
 
 def every(space: TableCells) -> list[Architecture]:
@@ -68,12 +71,33 @@ class Ranking:
     """One draw of training architectures: quality of the predictor and of the baselines on all the others."""
 
     qualities: dict[str, Quality]
+    beside_naswot: dict[str, float]  # Kendall's tau on those of the others for which NASWOT is known
     test_tau: float
     coverage: float
 
 
-def ranking(table: Table, cells: np.ndarray, features: np.ndarray, count: int, seed: int) -> Ranking:
-    """Fits to `count` random ones of `cells` (n, G) with `features` (n, d), all of the table's, and ranks the rest."""
+def naswot(folder: Path, table: Table) -> np.ndarray:
+    """NASWOT's scores (n,) of a table's cells on CIFAR-10; NaN where they are not known."""
+    path = folder / PROXIES
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["cifar10"].values()
+        scores = {one["arch"]: float(one["nwot"]["score"]) for one in known}
+    except (OSError, ValueError, KeyError) as error:
+        raise MetanasError(f"'{path}' must hold zero-cost scores of cells of NAS-Bench-201 ({error!r}).") from error
+    found = np.full(table.space.size(), np.nan)
+    for name, score in scores.items():
+        numbers = dict(zip(sorted(EDGES), json.loads(f"[{name.strip('()')}]"), strict=True))
+        found[table.row(tuple(table.space.operations.index(NASLIB[numbers[edge]]) for edge in EDGES))] = score
+    return found
+
+
+def ranking(
+    table: Table, cells: np.ndarray, features: np.ndarray, proxies: np.ndarray, count: int, seed: int
+) -> Ranking:
+    """Fits to `count` random ones of `cells` (n, G) with `features` (n, d), all of the table's, and ranks the rest.
+
+    `proxies` (n,) are scores to hold it against, NaN where there is none.
+    """
     measured = table.validation[-1]
     drawn = stream(seed, "training", count).permutation(len(cells))
     train, rest = drawn[:count], drawn[count:]
@@ -87,8 +111,11 @@ def ranking(table: Table, cells: np.ndarray, features: np.ndarray, count: int, s
         "FLOPs": table.macs[rest],
         "nearest neighbour": measured[nearest],
     }
+    scored = np.isfinite(proxies[rest])
+    both = {"predictor": mean[scored], "NASWOT": proxies[rest][scored]}
     return Ranking(
         {name: quality(answer, measured[rest]) for name, answer in answers.items()},
+        {name: kendall(answer, measured[rest][scored]) for name, answer in both.items()},
         kendall(mean, table.tested[rest]),
         coverage(*fitted.interval(features[rest]), measured[rest]),
     )
@@ -155,12 +182,12 @@ def transfer(
     return {name: (best - np.array([scores[n - 1] for n in OWN])) / unit for name, scores in ways.items()}, weight
 
 
-def show_ranking(table: Table, seeds: int) -> dict[str, Any]:
+def show_ranking(table: Table, proxies: np.ndarray, seeds: int) -> dict[str, Any]:
     """Question 1: on NAS-Bench-201 CIFAR-10."""
     cells = every(table.space)
     genes, features, keys = np.array(cells), encoded(table.space, cells), dict[str, Any]()
     for count in TRAINING:
-        found = [ranking(table, genes, features, count, seed) for seed in range(seeds)]
+        found = [ranking(table, genes, features, proxies, count, seed) for seed in range(seeds)]
         print(f"\nNAS-Bench-201 CIFAR-10, {count} training architectures, {seeds} seeds, all the others held out")
         rows = []
         for name in found[0].qualities:
@@ -172,6 +199,9 @@ def show_ranking(table: Table, seeds: int) -> dict[str, Any]:
         print(f"tau with test accuracy {said(test)}; 90% intervals cover {said(covered)}")
         keys |= {f"tau_{count}": tau, f"tau_{count}_half": half, f"tau_{count}_test": float(np.mean(test))}
         keys |= {f"coverage_{count}": float(np.mean(covered))}
+        ours, naive = ([draw.beside_naswot[name] for draw in found] for name in ("predictor", "NASWOT"))
+        print(f"on those of which NASWOT is known: tau {said(ours)}, of NASWOT {said(naive)}")
+        keys |= {f"tau_{count}_beside_naswot": float(np.mean(ours)), f"naswot_{count}": float(np.mean(naive))}
     effects = [explanation(table, genes, features, TRAINING[-1], seed) for seed in range(seeds)]
     print(f"effects of genes, predicted and measured by one-operation swaps: Kendall tau {said(effects)}")
     return keys | {"swap_tau": float(np.mean(effects))}
@@ -258,9 +288,10 @@ def main() -> None:
     try:
         folder = tables_folder(asked.tables)
         cells, tasks = nasbench201.load(folder), transnas.load(folder)
+        proxies = naswot(folder, cells["cifar10"])
     except MetanasError as error:
         parser.error(str(error))
-    keys = show_ranking(cells["cifar10"], asked.seeds)
+    keys = show_ranking(cells["cifar10"], proxies, asked.seeds)
     keys |= show_search(cells.values(), asked.model, asked.seeds)
     keys |= show_transfer(tasks, asked.model, asked.seeds)
     if asked.json:

@@ -133,7 +133,8 @@ class RunFolder(Folder):
     """The files of one meta-training run, by name.
 
     Beside those of every folder repeat.yaml (the configuration by steps), weights.safetensors, population.json,
-    baselines/, evaluation.json, report.html; latency.json where latency is an objective, a limit or a cost.
+    baselines/, evaluation.json, report.html; latency.json where latency is an objective, a limit, a cost or
+    a block of the predictor.
     """
 
     COMMAND = "metanas train"

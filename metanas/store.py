@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Column,
     Double,
     Engine,
+    Inspector,
     Integer,
     MetaData,
     String,
@@ -23,6 +25,7 @@ from sqlalchemy import (
     func,
     insert,
     inspect,
+    make_url,
     select,
 )
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
@@ -64,22 +67,32 @@ class NewerStore(MetanasError):
 class Store:
     """The evaluations of one or several runs, in the order in which they were added. Only a driver writes."""
 
-    def __init__(self, url: str) -> None:
-        """Opens or makes the database. Raises MetanasError for a URL or a file that is none, or a newer one."""
+    def __init__(self, url: str, existing: bool = False) -> None:
+        """Opens the database, and makes it and its tables where there are none, unless it is to be an `existing` one.
+
+        Raises MetanasError for a URL or a file that is none, a database of something else, or a newer one.
+        """
         try:
-            self._engine = _engine(url)
-            found = _version(self._engine)
-        except (ArgumentError, NoSuchModuleError, DatabaseError, ImportError) as error:
+            self._engine = _engine(url, existing)
+            found = _version(self._engine, existing)
+        except (ArgumentError, NoSuchModuleError, DatabaseError, ImportError, FileNotFoundError) as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise MetanasError(
-                f"the store '{url}' cannot be opened ({reason}); give a URL such as sqlite:///runs/demo/store.sqlite."
+                f"the store '{shown(url)}' cannot be opened ({reason}); give a URL such as "
+                "sqlite:///runs/demo/store.sqlite."
             ) from error
-        if found > VERSION:
-            self._engine.dispose()
-            raise NewerStore(
-                f"the store '{self._engine.url}' has version {found} and this metanas reads up to {VERSION}; "
-                "install a newer metanas."
+        if found == VERSION:
+            return
+        self._engine.dispose()
+        if found is None:
+            raise MetanasError(
+                f"the database '{shown(url)}' is no store: it has not the tables of metanas; give the URL of one, such "
+                "as sqlite:///runs/demo/store.sqlite."
             )
+        raise NewerStore(
+            f"the store '{shown(url)}' has version {found} and this metanas reads up to {VERSION}; "
+            "install a newer metanas."
+        )
 
     def add(self, run: str, evaluations: Sequence[Evaluation]) -> None:
         """Appends, all or none. A loss of NaN is kept as None, for SQLite knows no NaN."""
@@ -117,9 +130,20 @@ class Store:
         self._engine.dispose()
 
 
-def _engine(url: str) -> Engine:
+def shown(url: str) -> str:
+    """A URL without its password."""
+    try:
+        return make_url(url).difference_update_query(["password"]).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url.rpartition("@")[2]  # what stands before it may be one
+
+
+def _engine(url: str, existing: bool) -> Engine:
     engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
+    path = engine.url.database
+    if engine.dialect.name == "sqlite" and existing and not (path and Path(path).is_file()):
+        raise FileNotFoundError(f"there is no file '{path}'")  # SQLite would make it
+    if engine.dialect.name == "sqlite" and not existing:
 
         @event.listens_for(engine, "connect")
         def _write_ahead(connection: Any, _: Any) -> None:
@@ -129,16 +153,29 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _version(engine: Engine) -> int:
-    """The version of the database's tables, which are made where there are none; other ones stay untouched."""
+def _version(engine: Engine, existing: bool) -> int | None:
+    """The version of the database's tables, which are made where there are none; other ones stay untouched.
+
+    None where the tables are of something else, and where an `existing` database has none of ours.
+    """
     with engine.begin() as connection:
-        if inspect(connection).has_table(_versions.name):
-            found = connection.execute(select(func.max(_versions.c.version))).scalar()
-            if found is not None:
-                return int(found)
-        _metadata.create_all(connection)
-        connection.execute(insert(_versions).values(version=VERSION))
-    return VERSION
+        tables = inspect(connection)
+        if not existing and not any(map(tables.has_table, _metadata.tables)):
+            _metadata.create_all(connection)
+            connection.execute(insert(_versions).values(version=VERSION))
+            return VERSION
+        if not _ours(tables, _versions):
+            return None
+        found = connection.execute(select(func.max(_versions.c.version))).scalar()
+        if found is not None and found > VERSION:
+            return int(found)
+        return VERSION if found and _ours(tables, _evaluations) else None
+
+
+def _ours(tables: Inspector, table: Table) -> bool:
+    """Whether a database has the table, with all of our columns."""
+    there = tables.get_columns(table.name) if tables.has_table(table.name) else []
+    return {column.name for column in table.columns} <= {column["name"] for column in there}
 
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:

@@ -1,16 +1,16 @@
 """Which model to use and how far to trust it, by what is held out: tasks, or architectures where tasks are few."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
 
 from metanas.errors import MetanasError
-from predictors.conformal import LEVEL, Calibrated, coverage, group_folds, held_out
+from predictors.conformal import LEVEL, Scale, group_folds, held_out
 from predictors.data import FOLDS, Data
 from predictors.models import make_model
 from predictors.predictor import Predictor
-from predictors.ranking import Correlation, Quality, correlation, kendall, quality
+from predictors.ranking import Correlation, Quality, correlation, kendall, nearest, quality
 
 FEWEST = 10
 """Architectures below which held-out folds of two say nothing."""
@@ -20,19 +20,22 @@ QUICK = ("trees", "forest", "boosting", "gaussian process", "bayesian ridge")
 
 @dataclass(frozen=True)
 class RetrainReport:
-    """A predictor on what was held out from it, beside what costs and the nearest architecture alone would say."""
+    """A predictor on what was held out from it, beside what costs and the nearest architecture alone would say.
+
+    Everything is taken within tasks; each fold is judged by the model that was best on the others.
+    """
 
     rows: int
     architectures: int
     tasks: int
     held_out_by: str
     model: str
-    models: dict[str, float]  # mean tau over the folds of every model that was tried
+    models: dict[str, float]  # mean tau over the folds of every model that was tried; that of the best is flattering
     predictor: Correlation
     params: Correlation
     macs: Correlation
     nearest: Correlation
-    quality: Quality  # of the predictor, mean over folds
+    qualities: dict[str, Quality]  # of the same four, mean over folds
     coverage: float  # of its 90% intervals
 
 
@@ -51,14 +54,16 @@ def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = QU
         )
     folds = group_folds(data.groups(), FOLDS, seed)
     answers = {name: _held_out(name, data, folds, seed) for name in models}
-    scores = {name: float(np.mean(fold_taus(answer, data, folds))) for name, answer in answers.items()}
+    taus = {name: fold_taus(mean, data, folds) for name, (mean, _) in answers.items()}
+    scores = {name: float(own.mean()) for name, own in taus.items()}
     best = max(scores, key=lambda name: scores[name])
-    predicted = answers[best]
-
-    def judge(ranking: np.ndarray) -> Correlation:
-        return correlation(ranking, data.targets, data.groups(), seed)
-
-    params, macs = costs.T
+    rankings = {
+        "predictor": chosen_elsewhere({name: mean for name, (mean, _) in answers.items()}, taus, folds),
+        "params": costs[:, 0],
+        "macs": costs[:, 1],
+        "nearest": _nearest(data, folds),
+    }
+    tasks = np.array([data.task_names.index(task) for task in data.tasks])
     report = RetrainReport(
         rows=len(data),
         architectures=architectures,
@@ -66,61 +71,73 @@ def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = QU
         held_out_by=data.held_out_by,
         model=best,
         models=scores,
-        predictor=judge(predicted),
-        params=judge(params),
-        macs=judge(macs),
-        nearest=judge(_nearest(data, folds)),
-        quality=_mean_quality(predicted, data, folds),
-        coverage=_coverage(best, data, folds, seed),
+        **{name: correlation(own, data.targets, data.groups(), seed, tasks) for name, own in rankings.items()},
+        qualities={name: _mean_quality(own, data, folds) for name, own in rankings.items()},
+        coverage=_coverage(*answers[best], data.targets, folds),
     )
     return _make(best, data, seed).fit(data.table.values, data.targets), report
 
 
+def chosen_elsewhere(
+    answers: Mapping[str, np.ndarray], taus: Mapping[str, np.ndarray], folds: Sequence[np.ndarray]
+) -> np.ndarray:
+    """For every fold the held-out answers (n,) of the model with the best `taus` (F,) on the other folds.
+
+    So no model is judged by what it was chosen by.
+    """
+    names = list(answers)
+    own = np.array([taus[name] for name in names])
+    others = own.sum(1, keepdims=True) - own
+    found = np.empty_like(answers[names[0]])
+    for fold, best in zip(folds, others.argmax(0), strict=True):
+        found[fold] = answers[names[best]][fold]
+    return found
+
+
 def fold_taus(predicted: np.ndarray, data: Data, folds: Sequence[np.ndarray]) -> np.ndarray:
-    """Kendall's tau (F,) of every fold; where tasks are held out, of every fold the mean over its tasks."""
-
-    def tau(fold: np.ndarray) -> float:
-        return float(np.mean([kendall(predicted[rows], data.targets[rows]) for rows in _units(data, fold)]))
-
-    return np.array([tau(fold) for fold in folds])
+    """Kendall's tau (F,) of every fold, the mean over its tasks; 0 where no task has two rows of it."""
+    return np.array(
+        [
+            float(np.mean([kendall(predicted[rows], data.targets[rows]) for rows in _units(data, fold)] or [0.0]))
+            for fold in folds
+        ]
+    )
 
 
 def _mean_quality(predicted: np.ndarray, data: Data, folds: Sequence[np.ndarray]) -> Quality:
     found = [quality(predicted[rows], data.targets[rows]) for fold in folds for rows in _units(data, fold)]
-    return Quality(*np.mean([astuple(one) for one in found], axis=0).tolist())
+    return Quality(*np.mean([astuple(one) for one in found] or [(0.0, 0.0, 0.0)], axis=0).tolist())
 
 
 def _units(data: Data, fold: np.ndarray) -> list[np.ndarray]:
-    if data.held_out_by == "architectures":
-        return [fold]
+    """The rows of each task in a fold, where there are two at least, which have an order."""
     tasks = np.array([data.tasks[row] for row in fold])
-    return [fold[tasks == task] for task in np.unique(tasks)]
+    found = [fold[tasks == task] for task in np.unique(tasks)]
+    return [rows for rows in found if len(rows) > 1]
 
 
 def _make(model: str, data: Data, seed: int) -> Predictor:
     return make_model(model, seed, data.table.layout)
 
 
-def _held_out(model: str, data: Data, folds: Sequence[np.ndarray], seed: int) -> np.ndarray:
-    return held_out(lambda: _make(model, data, seed), data.table.values, data.targets, folds)[0]
+def _held_out(model: str, data: Data, folds: Sequence[np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    return held_out(lambda: _make(model, data, seed), data.table.values, data.targets, folds)
 
 
 def _nearest(data: Data, folds: Sequence[np.ndarray]) -> np.ndarray:
-    """For every row, the target (n,) of the nearest row outside its fold, by standardised features."""
-    values = data.table.values
-    standard = (values - values.mean(0)) / np.maximum(values.std(0), 1e-12)
-    found = np.empty(len(data))
+    """For every row, the target (n,) of the nearest row outside its fold."""
+    values, found = data.table.values, np.empty(len(data))
     for fold in folds:
         kept = np.setdiff1d(np.arange(len(data)), fold)
-        # |a - b|^2 less |a|^2, which does not change the order
-        distances = (standard[kept] ** 2).sum(1) - 2 * standard[fold] @ standard[kept].T
-        found[fold] = data.targets[kept][distances.argmin(1)]
+        found[fold] = nearest(values[kept], data.targets[kept], values[fold])
     return found
 
 
-def _coverage(model: str, data: Data, folds: Sequence[np.ndarray], seed: int) -> float:
-    """The part of the first fold's measurements in the intervals calibrated on all others."""
-    fold = folds[0]
-    kept = data.take(np.setdiff1d(np.arange(len(data)), fold))
-    calibrated = Calibrated.fit(lambda: _make(model, data, seed), kept.table.values, kept.targets, kept.groups(), seed)
-    return coverage(*calibrated.interval(data.table.values[fold], LEVEL), data.targets[fold])
+def _coverage(mean: np.ndarray, spread: np.ndarray, targets: np.ndarray, folds: Sequence[np.ndarray]) -> float:
+    """The part of held-out measurements (n,) in the intervals that the errors on all other folds make."""
+    inside = np.empty(len(targets), dtype=bool)
+    for fold in folds:
+        kept = np.setdiff1d(np.arange(len(targets)), fold)
+        half = Scale.of(mean[kept], spread[kept], targets[kept]).half(spread[fold], LEVEL)
+        inside[fold] = np.abs(targets[fold] - mean[fold]) <= half
+    return float(inside.mean())

@@ -39,13 +39,36 @@ def held_out(
     return mean, spread
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What spreads are worth, by held-out rows."""
+
+    scores: np.ndarray  # (n,) in order: |error| / spread
+    floor: float  # the smallest spread that counts
+
+    @classmethod
+    def of(cls, mean: np.ndarray, spread: np.ndarray, measured: np.ndarray) -> Self:
+        """By what was predicted (n,), with spreads (n,), and what was measured (n,)."""
+        floor = max(SMALLEST * float(spread.mean()), 1e-12)
+        return cls(np.sort(np.abs(measured - mean) / np.maximum(spread, floor)), floor)
+
+    def factor(self, level: float) -> float:
+        """How many spreads make an interval that covers `level`; infinite where there were too few rows to tell."""
+        rank = int(np.ceil(level * (len(self.scores) + 1)))
+        return float(self.scores[rank - 1]) if rank <= len(self.scores) else float("inf")
+
+    def half(self, spread: np.ndarray, level: float) -> np.ndarray:
+        """The half widths (m,) of intervals that cover `level`, for spreads (m,)."""
+        widths: np.ndarray = self.factor(level) * np.maximum(spread, self.floor)
+        return widths
+
+
 @dataclass
 class Calibrated:
     """A predictor whose spread is a calibrated standard deviation, and whose intervals cover what they claim."""
 
     predictor: Predictor
-    scores: np.ndarray  # (n,) in order: |error| / spread of held-out rows
-    floor: float  # the smallest spread that counts
+    scale: Scale
 
     @classmethod
     def fit(
@@ -58,24 +81,17 @@ class Calibrated:
     ) -> Self:
         """Fits to all rows, features (n, d) and targets (n,), and calibrates on held-out folds of `groups` (n,)."""
         mean, spread = held_out(make, features, targets, group_folds(groups, FOLDS, seed))
-        floor = max(SMALLEST * float(spread.mean()), 1e-12)
-        scores = np.sort(np.abs(targets - mean) / np.maximum(spread, floor))
-        return cls(make().fit(features, targets), scores, floor)
-
-    def factor(self, level: float) -> float:
-        """How many spreads make an interval that covers `level`; infinite where there were too few rows to tell."""
-        rank = int(np.ceil(level * (len(self.scores) + 1)))
-        return float(self.scores[rank - 1]) if rank <= len(self.scores) else float("inf")
+        return cls(make().fit(features, targets), Scale.of(mean, spread, targets))
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean, and the half width of the interval that covers one standard deviation's share, (n,) each."""
         mean, spread = self.predictor.predict(features)
-        return mean, self.factor(ONE_SIGMA) * np.maximum(spread, self.floor)
+        return mean, self.scale.half(spread, ONE_SIGMA)
 
     def interval(self, features: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
         """Lower and upper ends (n,) that cover `level` of measurements."""
         mean, spread = self.predictor.predict(features)
-        half = self.factor(level) * np.maximum(spread, self.floor)
+        half = self.scale.half(spread, level)
         return mean - half, mean + half
 
 

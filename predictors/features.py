@@ -6,9 +6,9 @@ from typing import Self
 
 import numpy as np
 
-BLOCKS = ("architecture", "paths", "graph", "adjacency", "costs", "zero-cost", "task")
+BLOCKS = ("architecture", "paths", "graph", "adjacency", "costs", "latency", "zero-cost", "task")
 """The blocks we know: one-hot genes; counts of paths; graph statistics; edges as a graph network reads them; logarithms
-of parameters, multiply-accumulates and, where it is known, latency; scores of the untrained network; a task's
+of parameters and multiply-accumulates; the logarithm of the seconds; scores of the untrained network; a task's
 description, which is the same in all rows of the task."""
 Layout = tuple[tuple[str, int], ...]
 """Names and widths of blocks, in the order of their columns."""

@@ -5,6 +5,7 @@ graph network's weights are in the file and are loaded as they are.
 """
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -34,6 +35,7 @@ class Saved:
     """What a file holds: a model by name, its seed, the space of its architectures and what it learned from.
 
     `context` are arrays that the features of further rows are made from; whoever makes features knows what they mean.
+    A file holds, too, by which `libraries` it was written, and the `answers` (n,) of the model to what it learned from.
     """
 
     model: str
@@ -41,6 +43,8 @@ class Saved:
     space: str
     data: Data
     context: Mapping[str, np.ndarray] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    answers: np.ndarray | None = None
 
     def make(self) -> Predictor:
         """The model, not fitted yet."""
@@ -81,7 +85,8 @@ def save_predictor(path: Path, saved: Saved, fitted: Predictor) -> None:
         "tasks": saved.data.tasks,
         "versions": library_versions(),
     }
-    arrays = {"features": saved.data.table.values, "targets": saved.data.targets}
+    values = saved.data.table.values
+    arrays = {"features": values, "targets": saved.data.targets, "answers": fitted.predict(values)[0]}
     arrays |= {CONTEXT + name: array for name, array in saved.context.items()}
     if isinstance(fitted, GraphNetwork):
         arrays |= {WEIGHT + name: array for name, array in fitted.arrays().items()}
@@ -95,14 +100,21 @@ def read_predictor(path: Path) -> tuple[Saved, dict[str, np.ndarray]]:
             about = json.loads((file.metadata() or {})["predictor"])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             _refuse_format(path, about)
-            layout = tuple((name, width) for name, width in about["layout"])
+            layout = tuple(part for name, width in about["layout"] for part in _parts(name, width))
             data = Data.of(Table(arrays["features"], layout), arrays["targets"], about["tasks"])
-            saved = Saved(about["model"], about["seed"], about["space"], data, _named(arrays, CONTEXT))
+            context, libraries = _named(arrays, CONTEXT), about.get("versions", {})
+            answers = arrays.get("answers")  # not in older files
+            saved = Saved(about["model"], about["seed"], about["space"], data, context, libraries, answers)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise MetanasError(
             f"'{path}' is not a saved predictor ({error}); write one with `metanas predictor retrain`."
         ) from error
     return saved, _named(arrays, WEIGHT)
+
+
+def _parts(name: str, width: int) -> list[tuple[str, int]]:
+    """Once seconds were a third column of the costs."""
+    return [("costs", 2), ("latency", 1)] if (name, width) == ("costs", 3) else [(name, width)]
 
 
 def _named(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -118,7 +130,10 @@ def _refuse_format(path: Path, about: dict[str, Any]) -> None:
 
 
 def load_predictor(path: Path, space: str) -> Loaded:
-    """The saved predictor, fitted. Raises MetanasError if it is of another space."""
+    """The saved predictor, fitted. Raises MetanasError if it is of another space.
+
+    Warns where it does not answer as it did when it was written: libraries change.
+    """
     saved, weights = read_predictor(path)
     if saved.space != space:
         raise MetanasError(
@@ -126,6 +141,16 @@ def load_predictor(path: Path, space: str) -> Loaded:
             "`metanas predictor retrain` on runs of that space."
         )
     model = saved.make()
-    if isinstance(model, GraphNetwork):
-        return Loaded(path, saved, model.restore(weights))
-    return Loaded(path, saved, model.fit(saved.data.table.values, saved.data.targets))
+    values = saved.data.table.values
+    fitted = model.restore(weights) if isinstance(model, GraphNetwork) else model.fit(values, saved.data.targets)
+    if saved.answers is not None and not np.allclose(fitted.predict(values)[0], saved.answers, rtol=1e-4, atol=1e-6):
+        warnings.warn(
+            f"the predictor '{path}' answers otherwise than when it was written, with {_listed(saved.libraries)}; here "
+            f"are {_listed(library_versions())}: retrain it with `metanas predictor retrain`.",
+            stacklevel=2,
+        )
+    return Loaded(path, saved, fitted)
+
+
+def _listed(libraries: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in libraries.items())

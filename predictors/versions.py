@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy import stats
@@ -47,6 +47,14 @@ class Comparison:
     def worse(self) -> bool:
         """Whether the new one is to be refused."""
         return self.difference < 0 and self.p < SIGNIFICANT
+
+
+class Worse(MetanasError):
+    """A version was not put in use, for it is worse than the one in use."""
+
+    def __init__(self, message: str, comparison: Comparison) -> None:
+        super().__init__(message)
+        self.comparison = comparison
 
 
 def compare(old: Saved, new: Saved, seed: int) -> Comparison:
@@ -108,7 +116,7 @@ class _Row:
 
 def _shared(old: Layout, new: Layout) -> tuple[str, ...]:
     """The blocks of both that name an architecture: scores and seconds may differ from one measurement to the next."""
-    names = [name for name, width in old if (name, width) in new and name not in ("zero-cost", "task")]
+    names = [name for name, width in old if (name, width) in new and name not in ("latency", "zero-cost", "task")]
     return tuple(name for name in names if name != "costs" or "architecture" not in names)
 
 
@@ -150,6 +158,18 @@ class Versions:
 
     def __init__(self, run: Path) -> None:
         self.run, self.folder = run, run / "predictors"
+
+    @classmethod
+    def of(cls, run: Path) -> Self:
+        """Those of a run that has a predictor in use. Raises MetanasError where there is none, or none to be read."""
+        versions = cls(run)
+        versions.adopt()
+        if not versions.history:
+            raise MetanasError(
+                f"'{run}' has no predictor in use; give the folder of a finished run, or write one with `metanas "
+                "predictor retrain`."
+            )
+        return versions
 
     @property
     def numbers(self) -> list[int]:
@@ -203,24 +223,28 @@ class Versions:
         return number
 
     def adopt(self) -> None:
-        """Makes the predictor that the search left version 1, where there are no versions yet."""
+        """Makes the predictor that the search left version 1, where there are no versions yet.
+
+        Raises MetanasError where it cannot be read.
+        """
         if not self.history and (self.run / IN_USE).is_file():
-            try:
-                saved, _ = read_predictor(self.run / IN_USE)
-            except MetanasError:
-                return  # of a metanas that kept no versions: what cannot be read cannot be compared, and is replaced
+            saved, _ = read_predictor(self.run / IN_USE)
             fitted = saved.make().fit(saved.data.table.values, saved.data.targets)
             self._use([self.add(saved, fitted, {"from": "the search itself"})])
 
     def promote(self, number: int, seed: int) -> Comparison | None:
-        """Puts a version in use, unless it is worse than the one in use: then MetanasError. None without another."""
+        """Puts a version in use, unless it is worse than the one in use: then Worse. None without another.
+
+        Raises MetanasError where the two cannot be compared.
+        """
         new, comparison = self.read(number), None
         if self.history and self.history[-1] != number:
             comparison = compare(self.read(self.history[-1]), new, seed)
             if comparison.worse:
-                raise MetanasError(
+                raise Worse(
                     f"version {number} is worse than version {self.history[-1]} on held-out {comparison.held_out_by}: "
-                    f"Kendall's tau {comparison.difference:+.2f}, p={comparison.p:.2g}; it is kept but not put in use."
+                    f"Kendall's tau {comparison.difference:+.2f}, p={comparison.p:.2g}; it is kept but not put in use.",
+                    comparison,
                 )
         if self.history[-1:] != [number]:
             self._use([*self.history, number])

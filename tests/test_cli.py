@@ -239,16 +239,19 @@ class TestLife:
             connection.execute("UPDATE schema_version SET version = 99")
         code, out, err = metanas("predictor", "retrain", trained, "--store", mixed, "--store", newer, "--json")
         assert code == 0, err
-        space, odd, version, tasks = json.loads(out)["refused"]
+        space, twice, odd, version, tasks = json.loads(out)["refused"]
         assert tasks.startswith("the block 'task'")
         assert "mixed.sqlite" in space
         assert "holds 1 evaluations of the space 'cells', this run's is 'stages'" in space
-        assert "1 architectures of another version of the space 'stages'" in odd
+        assert "holds 40 evaluations that were read before it" in twice
+        assert "1 evaluations of another version of the space 'stages', such as of (99,)" in odd
         assert "newer.sqlite" in version
         assert "has version 99" in version
         code, out, err = metanas("predictor", "show", trained, "--store", mixed)
         assert code == 0, err
-        assert "within their 90% intervals" in out
+        assert "measurements, 0 of what it has not learned from" in out
+        assert out.count("left out: the store") == 2
+        assert len(json.loads(metanas("predictor", "show", trained, "--store", mixed, "--json")[1])["refused"]) == 2
 
     def test_episodes_of_others(self, metanas: Command, trained: Path, tmp_path: Path) -> None:
         for number in range(3):
@@ -384,6 +387,8 @@ class TestMistakes:
             (["adapt", "RUN", "LINE", "--out", "here"], "here"),
             (["predict", "nowhere", "a.png"], "nowhere"),
             (["predictor", "retrain", "RUN", "--store", "nonsense"], "nonsense"),
+            (["predictor", "retrain", "RUN", "--store", "sqlite:///typo.sqlite"], "typo.sqlite"),
+            (["predictor", "show", "nowhere"], "nowhere"),
             (["pool", "check", "nowhere.yaml"], "nowhere.yaml"),
         ],
     )

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from metanas.api import Evaluation
 from metanas.errors import MetanasError
-from metanas.store import Store
+from metanas.store import Store, shown
 
 FINITE = st.floats(allow_nan=False)
 EVALUATIONS = st.builds(
@@ -121,6 +121,50 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("these are no rows " * 100)
     for url in (f"sqlite:///{text}", f"sqlite:///{tmp_path / 'missing' / 'store.sqlite'}", "nonsense", "duck://x"):
-        with pytest.raises(MetanasError, match=r"cannot be opened .* give a URL such as"):
-            Store(url)
+        for existing in (False, True):
+            with pytest.raises(MetanasError, match=r"cannot be opened .* give a URL such as"):
+                Store(url, existing)
     assert text.read_text() == "these are no rows " * 100
+
+
+def test_who_reads_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(MetanasError, match=r"typo\.sqlite' cannot be opened \(there is no file"):
+        Store(f"sqlite:///{tmp_path / 'typo.sqlite'}", existing=True)
+    assert list(tmp_path.iterdir()) == []
+    foreign = tmp_path / "foreign.sqlite"
+    with sqlite3.connect(foreign) as database:
+        database.execute("CREATE TABLE songs (name TEXT)")
+    database.close()
+    before = foreign.read_bytes()
+    with pytest.raises(MetanasError, match=r"foreign\.sqlite' is no store: it has not the tables of metanas"):
+        Store(f"sqlite:///{foreign}", existing=True)
+    assert foreign.read_bytes() == before
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_tables_of_our_names_that_are_something_else_are_refused(url: str, existing: bool) -> None:
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as database:
+        database.execute("CREATE TABLE schema_version (version INTEGER PRIMARY KEY)")
+        database.execute("INSERT INTO schema_version VALUES (1)")
+        database.execute("CREATE TABLE evaluations (teacher TEXT, mark INTEGER)")
+    database.close()
+    with pytest.raises(MetanasError, match="is no store"):
+        Store(url, existing)
+
+
+def test_what_was_written_is_read(url: str) -> None:
+    with Store(url) as store:
+        store.add("run", [ONE])
+    with Store(url, existing=True) as store:
+        assert store.evaluations() == [ONE]
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:geheim@host/db", "duck://me:geheim@host/db", "no url, me:geheim@host"]
+)
+def test_a_password_is_not_told(url: str) -> None:
+    assert "geheim" not in shown(url)
+    assert "host" in shown(url)
+    with pytest.raises(MetanasError, match="host") as told:
+        Store(url)
+    assert "geheim" not in str(told.value)

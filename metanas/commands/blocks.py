@@ -53,7 +53,7 @@ def features_of(run: RunFolder, config: RunConfig, space: Space, saved: Saved) -
     """Architectures as the saved predictor of a run sees them."""
     layout = dict(saved.data.table.layout)
     return make_features(
-        config, space, run.path, layout.get("costs") == 3, [name for name in layout if name != "task"], saved.context
+        config, space, run.path, "latency" in layout, [name for name in layout if name != "task"], saved.context
     )
 
 

@@ -13,7 +13,6 @@ from metanas.commands.figures import GeneEffect
 from metanas.commands.report import write_report
 from metanas.errors import MetanasError
 from metanas.run import RunFolder
-from metanas.spaces.space import Space
 from predictors.explain import gene_effects, swaps
 from predictors.saved import load_predictor
 
@@ -56,15 +55,9 @@ def explain(run: RunFolder) -> list[GeneEffect]:
 
     found = swaps(predict, chosen, space.counts)
     effects = gene_effects(found, len(chosen))
-    swapped: dict[int, Architecture] = {}  # for every gene that has another value, the first of them
-    for swap in found:
-        swapped.setdefault(swap.gene, swap.architecture)
-    named = [GeneEffect(_name(space, chosen, other, gene), float(effects[gene])) for gene, other in swapped.items()]
+    named = [
+        GeneEffect(space.gene_text(gene, chosen), float(effects[gene]))
+        for gene, count in enumerate(space.counts)
+        if count > 1
+    ]
     return sorted(named, key=lambda effect: -abs(effect.effect))
-
-
-def _name(space: Space, architecture: Architecture, swapped: Architecture, gene: int) -> str:
-    """The gene by number, and the words of the description that another value would change."""
-    words, others = space.describe(architecture).split(), space.describe(swapped).split()
-    own = [word.strip(",;") for word, other in zip(words, others, strict=False) if word != other]
-    return f"gene {gene}: {own[0]}" if own and len(words) == len(others) else f"gene {gene}"

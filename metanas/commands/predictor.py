@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from metanas.commands.options import Data, Json, Run, print_json
-from metanas.errors import MetanasError
 
 app = typer.Typer(no_args_is_help=True, help="The performance predictor.")
 
@@ -38,9 +37,11 @@ def retrain(
         f"{report.tasks} tasks; {report.model}; Kendall tau on held-out {report.held_out_by}:"
     )
     for name in ("predictor", "params", "macs", "nearest"):
-        tau = getattr(report, name)
-        print(f"  {name:10} {tau.tau:.2f} ({tau.low:.2f} to {tau.high:.2f})")
-    print(f"top-10% recall {report.quality.recall:.2f}, regret {report.quality.regret:.3f}")
+        tau, other = getattr(report, name), report.qualities[name]
+        print(
+            f"  {name:10} {tau.tau:.2f} ({tau.low:.2f} to {tau.high:.2f}), top-10% recall {other.recall:.2f}, "
+            f"regret {other.regret:.3f}"
+        )
     print(f"90% intervals cover {report.coverage:.0%}")
     print(found.why)
 
@@ -55,11 +56,8 @@ def compare(
     from metanas.run import RunFolder
     from predictors import versions as kept
 
-    versions = kept.Versions(run)
-    versions.adopt()
-    if not versions.history:
-        raise MetanasError(f"'{run}' has no predictor in use; write one with `metanas predictor retrain {run}`.")
-    found = kept.compare(versions.read(versions.history[-1]), versions.read(version), RunFolder(run).config.seed)
+    seed, versions = RunFolder(run).config.seed, kept.Versions.of(run)
+    found = kept.compare(versions.read(versions.history[-1]), versions.read(version), seed)
     if as_json:
         print_json(asdict(found))
         return
@@ -106,12 +104,12 @@ def show(
     from metanas.run import RunFolder
     from predictors.versions import Versions
 
-    versions = Versions(run)
-    versions.adopt()
+    versions = Versions.of(run)
     cards, in_use = [versions.card(number) for number in versions.numbers], versions.history[-1:]
     found = watch(RunFolder(run), store, data) if store else None
     if as_json:
-        print_json({"versions": cards, "history": versions.history, "drift": asdict(found) if found else None})
+        watched = asdict(found) if found else {"drift": None, "refused": []}
+        print_json({"versions": cards, "history": versions.history, **watched})
         return
     for card in cards:
         figures = card.get("figures")
@@ -120,6 +118,11 @@ def show(
         rows = f"{card['rows']} rows, {card['architectures']} architectures, {len(card['tasks'])} tasks"
         print(f"{star} {card['version']}: {card['model']}, {rows}, {held}")
     if found:
-        print(f"{found.rows} new: tau {found.tau:.2f}, {found.inside:.0%} within their 90% intervals")
-        for advice in found.advice:
+        for sentence in found.refused:
+            print(f"left out: {sentence}")
+        drift = found.drift
+        print(f"{drift.rows} measurements, {drift.unseen} of what it has not learned from")
+        if drift.inside is not None:
+            print(f"of these: Kendall tau {drift.tau:.2f}, {drift.inside:.0%} within their 90% intervals")
+        for advice in drift.advice:
             print(f"retrain: {advice}")

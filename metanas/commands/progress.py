@@ -28,7 +28,7 @@ def make_show() -> Iterator[Show]:
 
         def show(event: dict[str, Any]) -> None:
             text = describe(event)
-            if event["event"] in ("method", "note"):
+            if event["event"] in ("method", "note", "generation"):
                 progress.console.print(text)
             elif text:
                 name = event.get("network", "search")
@@ -45,7 +45,7 @@ def describe(event: dict[str, Any]) -> str:
         case "steps":
             return f"{event['phase']}: step {event['step']}, query accuracy {event['accuracy']:.1%}"
         case "generation":
-            return f"generation {event['generation']}: best {event['best']:.1%}"
+            return f"generation {event['generation']}: best {event['best']:.1%}; predictor {event['predictor']['why']}"
         case "baseline":
             return f"baseline {event['network']}: step {event['step']}, query accuracy {event['accuracy']:.1%}"
         case "round":

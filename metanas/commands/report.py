@@ -30,15 +30,18 @@ from metanas.errors import MetanasError
 from metanas.files import write_text
 from metanas.run import RunFolder
 from metanas.statistics import Paired, mean_interval, paired
+from metanas.store import Store
 from metanas.strategies.pareto import pareto_front
 from predictors.audit import missed_winners
-from predictors.ranking import kendall
+from predictors.ranking import Quality, quality
 
 OURS = "metanas"
 ASKED = ("pool", "hold_out", "image", "train", "validation", "test", "space", "budget", "workers")
 """What a reader wants to know of the configuration first."""
 MOST_EFFECTS = 16
 """Genes whose effects are drawn, the largest first."""
+BASELINES = {"params": "parameters", "macs": "multiply-adds", "nearest": "nearest architecture"}
+"""What the predictor is held against, by its key in the log."""
 PHASES = {"weights": "training the shared weights", "fitness": "measuring architectures"}
 
 
@@ -125,7 +128,7 @@ def write_report(
         "effects_chart": gene_effects(effects[:MOST_EFFECTS]) if effects else None,
         "missed": missed_winners([line["predictor"] for line in generations]),
         "screen": generations[-1]["predictor"].get("why") if generations else None,
-        "tau": kendall(*np.array([pair for j in judgements for pair in j.pairs]).T) if judgements else None,
+        "standings": _standings(generations) if judgements else {},
         "phases": _phases(log),
         "evaluations": len(evaluations),
         "failures": [e for e in evaluations if e.status == "failed"],
@@ -166,7 +169,7 @@ def _evaluations(run: RunFolder, shared: bool) -> list[Evaluation]:
     """Those of the run, which are all in a database of its own."""
     if not shared and not (run.path / "store.sqlite").is_file():
         return []
-    with run.store() as store:
+    with Store(run.store_url, existing=True) as store:
         return store.evaluations(run=run.id if shared else None)
 
 
@@ -253,6 +256,17 @@ def _judgements(generations: Sequence[Mapping[str, Any]]) -> list[Judgement]:
         for line in generations
         if line.get("predicted")
     ]
+
+
+def _standings(generations: Sequence[Mapping[str, Any]]) -> dict[str, Quality]:
+    """How well the predictor ordered the architectures that were new to it, and what else would have ordered them."""
+    lines = [line for line in generations if line.get("predicted")]
+    predicted, measured = np.array([pair for line in lines for pair in line["predicted"]]).T
+    rankings = {"predictor": predicted}
+    if all("baselines" in line for line in lines):  # a log of before has none
+        for key, name in BASELINES.items():
+            rankings[name] = np.array([value for line in lines for value in line["baselines"][key]])
+    return {name: quality(ranking, measured) for name, ranking in rankings.items()}
 
 
 def _phases(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:

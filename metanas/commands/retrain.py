@@ -1,13 +1,11 @@
 """`metanas predictor retrain` and its neighbours: the predictor anew, from the evaluations of several runs."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from metanas.api import Architecture, Evaluation
 from metanas.assembly import make_space
 from metanas.commands.blocks import (
     Context,
@@ -19,22 +17,20 @@ from metanas.commands.blocks import (
     pool_of,
     scoring_batch,
 )
+from metanas.commands.gathering import Row, gather, observed, observed_together
 from metanas.errors import MetanasError
 from metanas.measuring.features import ArchitectureFeatures, blocks_of, chosen_blocks
 from metanas.measuring.latency import LATENCY
 from metanas.measuring.task_description import TaskDescriber
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
-from metanas.store import NewerStore, Store
+from metanas.store import shown
 from predictors.choice import QUICK, RetrainReport, retrain
-from predictors.data import FEWEST_TASKS, Data
+from predictors.data import FEWEST_TASKS, TOGETHER, Data
 from predictors.drift import Drift, drift
 from predictors.models import GRAPH_MODELS
 from predictors.saved import Saved
-from predictors.versions import Comparison, Versions
-
-Row = tuple[Architecture, str, float]
-"""An architecture, a task, and its mean accuracy there less that of the space's default on the same episodes."""
+from predictors.versions import Comparison, Versions, Worse
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,14 @@ class Retrained:
     why: str
 
 
+@dataclass(frozen=True)
+class Watched:
+    """How far new evaluations have drifted, and a sentence for each part of their stores that was left out."""
+
+    drift: Drift
+    refused: tuple[str, ...]
+
+
 def retrain_predictor(
     runs: Sequence[RunFolder],
     stores: Sequence[str] = (),
@@ -60,22 +64,34 @@ def retrain_predictor(
 
     It sees all blocks but those named `without`. What tasks and scores need of the pools' `samples` is taken from the
     version in use where that has it. It is put in use unless it is worse than the present one. Evaluations of another
-    space, and stores of a newer version, are left out and named. Raises MetanasError when too little is left.
+    space or version of it, and stores of a newer version, are left out and named.
+
+    Raises MetanasError when too little is left, and where the new version, which is kept, cannot be compared with the
+    one in use.
     """
     first = runs[0]
     config, space = first.config, make_space(first.config)
-    versions = Versions(first.path)
-    versions.adopt()
+    others = [run for run in runs if run.config.space != config.space]
+    runs = [run for run in runs if run not in others]
     rows, refused = gather(first, [*map(_url, runs), *stores])
-    blocks = _blocks(space, models, without)
+    refused += [
+        f"the run '{run.path}', whose space or space.options are others than those of '{first.path}', so that their "
+        "architectures are other networks; retrain its own predictor with it."
+        for run in others
+    ]
+    versions = Versions(first.path)
+    try:
+        versions.adopt()
+    except MetanasError as error:
+        refused.append(f"the predictor in use, with which the new one is not compared: {error}")
+    blocks = _blocks(space, models, without, timed=(first.path / LATENCY).is_file())
     by_task = "task" not in without
     if by_task and len({task for _, task, _ in rows}) < FEWEST_TASKS:
         by_task = False
         refused.append(f"the block 'task': it takes {FEWEST_TASKS} tasks or more to learn how tasks differ.")
     previous = versions.read(versions.history[-1]) if versions.history else None
     context = _context(first, blocks, by_task, previous, samples)
-    timed = (first.path / LATENCY).is_file()
-    features = make_features(config, space, first.path, timed, blocks, context)
+    features = make_features(config, space, first.path, "latency" in blocks, blocks, context)
     tasks: dict[str, np.ndarray] | None = None
     if by_task:
         tasks = _described(runs, rows, context, previous, samples)
@@ -89,97 +105,41 @@ def retrain_predictor(
     number = versions.add(saved, fitted, _card(report, [*map(_url, runs), *stores], refused))
     try:
         comparison = versions.promote(number, config.seed)
-    except MetanasError as error:
-        return Retrained(number, report, tuple(refused), None, False, str(error))
+    except Worse as error:
+        return Retrained(number, report, tuple(refused), error.comparison, False, str(error))
     return Retrained(number, report, tuple(refused), comparison, True, f"version {number} is in use")
 
 
-def watch(run: RunFolder, stores: Sequence[str], samples: Path | None = None) -> Drift:
+def watch(run: RunFolder, stores: Sequence[str], samples: Path | None = None) -> Watched:
     """How far the evaluations of `stores` are from what the run's predictor in use expects.
 
-    A predictor that tells tasks apart is asked about tasks that it knows, or that the run's pool has.
+    A predictor that tells tasks apart is asked about tasks that it knows, or that the run's pool has; the search's own,
+    which learned from means over tasks, about such means.
     """
-    versions = Versions(run.path)
-    versions.adopt()
-    if not versions.history:
-        raise MetanasError(f"'{run.path}' has no predictor; write one with `metanas predictor retrain`.")
-    rows, _ = gather(run, stores)
+    versions = Versions.of(run.path)
     saved, tasks = versions.read(versions.history[-1]), None
+    together = saved.data.task_names == [TOGETHER]
+    rows, refused = gather(run, stores, observed_together if together else observed)
+    names = {task for _, task, _ in rows}
     if saved.data.descriptions():
         tasks = _described([run], rows, saved.context, saved, samples)
         rows, lost = _known(rows, tasks)
+        refused += lost
         if not rows:
-            raise MetanasError(" ".join(lost))
-    return drift(saved, _data(features_of(run, run.config, make_space(run.config), saved), rows, tasks))
-
-
-def gather(run: RunFolder, stores: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """What `stores` say of the run's space, and a sentence for each part of them that is left out."""
-    space, refused, rows = make_space(run.config), [], []
-    for url in stores:
-        try:
-            with Store(url) as store:
-                by_run = [store.evaluations(run=name) for name in store.runs()]
-        except NewerStore as error:
-            refused.append(f"{error} It is left out.")
-            continue
-        evaluations = [evaluation for own in by_run for evaluation in own]
-        if not evaluations:
-            refused.append(f"the store '{url}' holds no evaluations; look at its URL, or search first.")
-        for other in sorted({e.space for e in evaluations} - {space.name}):
-            count = sum(e.space == other for e in evaluations)
-            refused.append(
-                f"the store '{url}' holds {count} evaluations of the space '{other}', this run's is '{space.name}': "
-                "they are left out; retrain the predictor of a run of that space with them."
-            )
-        known = {e.architecture for e in evaluations if e.space == space.name}
-        odd = {architecture for architecture in known if not _belongs(space, architecture)}
-        if odd:
-            refused.append(
-                f"the store '{url}' holds {len(odd)} architectures of another version of the space '{space.name}', "
-                f"such as {min(odd)}: they are left out; give stores of runs with this run's space.options."
-            )
-        for own in by_run:
-            usable = [e for e in own if e.space == space.name and e.architecture not in odd]
-            rows += observed(usable, space.default)
-    if not rows:
-        raise MetanasError(" ".join(refused) or f"there are no evaluations in {', '.join(stores)}; search first.")
-    return rows, refused
-
-
-def observed(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[Row]:
-    """Mean differences to `anchor` within one run, one a pair of architecture and task.
-
-    Episodes and weights differ between generations; the difference to one architecture on the same episode and the same
-    weights can be compared.
-    """
-    anchors = {
-        (e.weights_version, e.generation, e.seed, e.split, e.episode): e.accuracy
-        for e in evaluations
-        if e.architecture == anchor and e.accuracy is not None
-    }
-    found: dict[tuple[Architecture, str], list[float]] = defaultdict(list)
-    for e in evaluations:
-        at = (e.weights_version, e.generation, e.seed, e.split, e.episode)
-        if e.accuracy is not None and (base := anchors.get(at)) is not None:
-            found[e.architecture, e.task].append(e.accuracy - base)
-    return [(architecture, task, float(np.mean(gaps))) for (architecture, task), gaps in found.items()]
-
-
-def _belongs(space: Space, architecture: Architecture) -> bool:
-    try:
-        space.check(architecture)
-    except MetanasError:
-        return False
-    return True
+            raise MetanasError(" ".join(refused))
+    data = _data(features_of(run, run.config, make_space(run.config), saved), rows, tasks)
+    return Watched(drift(saved, data, names), tuple(refused))
 
 
 def _url(run: RunFolder) -> str:
     return run.store_url
 
 
-def _blocks(space: Space, models: Sequence[str], without: Sequence[str]) -> tuple[str, ...]:
-    """All blocks of architectures but those left out; the adjacency where a model is to be tried that reads it."""
+def _blocks(space: Space, models: Sequence[str], without: Sequence[str], timed: bool) -> tuple[str, ...]:
+    """All blocks of architectures but those left out.
+
+    The adjacency where a model is to be tried that reads it, and seconds where the run is `timed`: has a table of them.
+    """
     given = (*blocks_of(space), "task")
     for name in without:
         if name not in given:
@@ -187,8 +147,10 @@ def _blocks(space: Space, models: Sequence[str], without: Sequence[str]) -> tupl
                 f"--without {name}: a predictor of the space '{space.name}' has no such block; it has "
                 f"{', '.join(given)}."
             )
-    unread = set() if set(models) & set(GRAPH_MODELS) else {"adjacency"}
-    return chosen_blocks(space, [name for name in blocks_of(space) if name not in {*without, *unread}], "--without")
+    out = {*without}
+    out |= set() if set(models) & set(GRAPH_MODELS) else {"adjacency"}
+    out |= set() if timed else {"latency"}
+    return chosen_blocks(space, [name for name in blocks_of(space) if name not in out], "--without")
 
 
 def _context(
@@ -249,7 +211,7 @@ def _costs(features: ArchitectureFeatures, rows: Sequence[Row]) -> np.ndarray:
 def _card(report: RetrainReport, stores: Sequence[str], refused: Sequence[str]) -> dict[str, object]:
     tau = report.predictor
     return {
-        "from": list(stores),
+        "from": [shown(url) for url in stores],
         "left out": list(refused),
         "figures": {
             "held out": report.held_out_by,
@@ -257,8 +219,8 @@ def _card(report: RetrainReport, stores: Sequence[str], refused: Sequence[str]) 
             "params": report.params.tau,
             "macs": report.macs.tau,
             "nearest": report.nearest.tau,
-            "recall": report.quality.recall,
-            "regret": report.quality.regret,
+            "recall": {name: own.recall for name, own in report.qualities.items()},
+            "regret": {name: own.regret for name, own in report.qualities.items()},
             "coverage": report.coverage,
             "models": report.models,
         },

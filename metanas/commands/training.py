@@ -20,7 +20,7 @@ from metanas.search.schedule import Progress, outer_rate
 from metanas.spaces.space import Space
 from metanas.store import Store
 from metanas.strategies.strategy import Strategy
-from predictors.data import Data
+from predictors.data import TOGETHER, Data
 from predictors.features import Table
 from predictors.saved import Saved, save_predictor
 from predictors.screening import Screen
@@ -53,8 +53,9 @@ def train(
     if (text := left_out((*pool.train, *pool.validation, *pool.test))) is not None:
         show({"event": "note", "text": text})
     space = make_space(config)
-    timed = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
-    blocks = _search_blocks(config, space)
+    counted = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
+    blocks = _search_blocks(config, space, counted)
+    timed = counted or "latency" in blocks
     context = scoring_batch(config, pool) if "zero-cost" in blocks else {}
     features = make_features(config, space, out, timed, blocks, context)
     limits = make_limits(features.cost, config.search.limits)
@@ -101,13 +102,17 @@ def asks_for_latency(
     return objective is not None or "latency" in limits or "latency" in str(strategy)
 
 
-def _search_blocks(config: RunConfig, space: Space) -> tuple[str, ...]:
+def _search_blocks(config: RunConfig, space: Space, counted: bool) -> tuple[str, ...]:
+    """Those that are named; by default what costs nothing, which seconds that are `counted` anyway do."""
     if config.predictor.blocks and "task" in config.predictor.blocks:
         raise MetanasError(
             "predictor.blocks: a search learns from means over tasks, to which the block 'task' says nothing; leave it "
             "out, `metanas predictor retrain` learns with it."
         )
-    return chosen_blocks(space, config.predictor.blocks, "predictor.blocks")
+    chosen = chosen_blocks(space, config.predictor.blocks, "predictor.blocks")
+    if config.predictor.blocks is None and counted:
+        return chosen_blocks(space, [*chosen, "latency"], "latency")
+    return chosen
 
 
 def _restore(
@@ -147,7 +152,7 @@ def _save_predictor(
     """The search's own: its rows are means over all tasks of a generation."""
     assert screen.predictor is not None
     table = Table(screen.features, features.table([space.default]).layout)
-    data = Data.of(table, screen.targets, ["all"] * len(table))
+    data = Data.of(table, screen.targets, [TOGETHER] * len(table))
     save_predictor(path, Saved("trees", config.seed, space.name, data, context), screen.predictor)
 
 

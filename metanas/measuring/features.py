@@ -32,14 +32,15 @@ class CellSpace(Protocol):
 
 GRAPHS = ("paths", "graph", "adjacency")
 """Blocks of spaces of cells."""
-EXTRA = ("adjacency", "zero-cost")
-"""Blocks for who asks for them: only graph networks read the adjacency, and forests would split by its many columns; of
-what scores cost and bring, see docs/predictor.md."""
+EXTRA = ("adjacency", "latency", "zero-cost")
+"""Blocks for who asks for them: only graph networks read the adjacency, and forests would split by its many columns;
+latency is measured on this device; of what scores cost and bring, see docs/predictor.md."""
 
 
 def blocks_of(space: Space) -> tuple[str, ...]:
     """All blocks that the architectures of a space can give."""
-    left_out = {"task"} if isinstance(space, CellSpace) else {"task", *GRAPHS}
+    # A latency table needs networks that are chains, which cells are not.
+    left_out = {"task", "latency"} if isinstance(space, CellSpace) else {"task", *GRAPHS}
     return tuple(name for name in BLOCKS if name not in left_out)
 
 
@@ -64,7 +65,7 @@ def chosen_blocks(space: Space, names: Sequence[str] | None, key: str) -> tuple[
 class ArchitectureFeatures:
     """Architectures of `space`, for images of `size`, -> what the predictor sees of them: (n, d) in `blocks`.
 
-    `latency` gives the seconds of their costs; `scores` the columns (k,) of the block "zero-cost".
+    `latency` gives the seconds of their costs, and the block "latency"; `scores` the columns (k,) of "zero-cost".
     """
 
     def __init__(
@@ -90,7 +91,11 @@ class ArchitectureFeatures:
             if name == "architecture":
                 found[name] = np.stack([self.space.encode(architecture) for architecture in architectures])
             elif name == "costs":
-                found[name] = self._costs(architectures)
+                costs = [self.cost(architecture) for architecture in architectures]
+                found[name] = np.log([(own.params, own.macs) for own in costs])
+            elif name == "latency":
+                assert self.latency is not None
+                found[name] = np.log([[self.latency(architecture)] for architecture in architectures])
             elif name == "zero-cost":
                 assert self.scores is not None
                 found[name] = np.stack([self.scores(architecture) for architecture in architectures])
@@ -100,12 +105,6 @@ class ArchitectureFeatures:
 
     def __call__(self, architectures: Sequence[Architecture]) -> np.ndarray:
         return self.table(architectures).values
-
-    def _costs(self, architectures: Sequence[Architecture]) -> np.ndarray:
-        costs = [self.cost(architecture) for architecture in architectures]
-        rows = [(c.params, c.macs) if c.latency is None else (c.params, c.macs, c.latency) for c in costs]
-        logarithms: np.ndarray = np.log(rows)
-        return logarithms
 
     def _graph_blocks(self, architectures: Sequence[Architecture]) -> dict[str, np.ndarray]:
         space = self.space

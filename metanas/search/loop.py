@@ -195,10 +195,11 @@ class Search:
         else:
             members = [member.architecture for member in self.strategy.population]
             proposals = self.strategy.ask(self.settings.proposals, rng)
-            kept = self.screen.choose(self.features(proposals), self.settings.offspring) if proposals else []
-            fresh = [proposals[i] for i in kept]
+            encoded = self.features(proposals) if proposals else np.empty((0, 0))
+            fresh = [proposals[i] for i in self.screen.choose(encoded, self.settings.offspring)]
         asked = list(dict.fromkeys([self.space.default, *members, *fresh]))
-        predicted = self.screen.predict(self.features(asked))
+        encoded = self.features(asked)
+        predicted, nearest = self.screen.predict(encoded), self.screen.nearest(encoded)
         first = generation * self.settings.episodes
         candidates, evaluations = self._measure(asked, range(first, first + self.settings.episodes), generation)
         seen = learn(self.screen, self.features, evaluations, self.space.default)
@@ -207,11 +208,15 @@ class Search:
         in_full = fidelity(self.strategy, default) == 1
         self.strategy.tell([c for c in candidates if in_full or c.architecture != default])
         self._event("phase", phase="fitness", duration=time.monotonic() - started)
-        pairs = (
-            []
-            if predicted is None
-            else [[float(predicted[asked.index(a)]), target] for a, target in seen if a in set(fresh)]
-        )
+        pairs: list[list[float]] = []
+        baselines: dict[str, list[float]] = {"params": [], "macs": [], "nearest": []}
+        if predicted is not None and nearest is not None:
+            judged = [(asked.index(a), target) for a, target in seen if a in set(fresh)]
+            costs = [self.cost(asked[row]) for row, _ in judged]
+            pairs = [[float(predicted[row]), target] for row, target in judged]
+            baselines["params"] = [own.params for own in costs]
+            baselines["macs"] = [own.macs for own in costs]
+            baselines["nearest"] = [float(nearest[row]) for row, _ in judged]
         self._event(
             "generation",
             generation=generation,
@@ -219,6 +224,7 @@ class Search:
             population=[c.row() for c in self.strategy.population],
             predictor=self.screen.report(),
             predicted=pairs,
+            baselines=baselines,
         )
 
     def _measure(

@@ -93,6 +93,16 @@ class Cells(Genes):
         kind, node = divmod(gene // len(GENES), self.nodes)
         return f"{GENES[gene % len(GENES)]} of node {node} of the {KINDS[kind]} cell"
 
+    def gene_text(self, gene: int, architecture: Architecture) -> str:
+        kind, node = divmod(gene // len(GENES), self.nodes)
+        place = gene % len(GENES)
+        a, f, b, g, combination = architecture[gene - place : gene - place + len(GENES)]
+        state, operation = ((a, f), (b, g))[place // 2 % 2]
+        named = self.operations[operation]
+        texts = (f"edge from {_state(state)} ({named})", f"{named} (from {_state(state)})")
+        what = self.combine[combination] if GENES[place] == "combination" else texts[place % 2]
+        return f"{KINDS[kind]} {_state(node + 2)}: {what}"
+
     def crossover(self, a: Architecture, b: Architecture, rng: np.random.Generator) -> Architecture:
         """Whole nodes, each from either parent."""
         parents = rng.integers(2, size=len(a) // len(GENES)).repeat(len(GENES))

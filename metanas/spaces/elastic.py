@@ -26,6 +26,9 @@ class Elastic(Genes, ABC):
         super().__init__(name, [len(of_gene) for of_gene in choices])
         self.choices = choices
 
+    def gene_text(self, gene: int, architecture: Architecture) -> str:
+        return f"{self.gene_name(gene)}: {self.choices[gene][architecture[gene]]}"
+
     @abstractmethod
     def build(self, architecture: Architecture) -> Features: ...
 

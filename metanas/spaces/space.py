@@ -65,5 +65,8 @@ class Family(Protocol):
 class Space(Family, Genotypes, Protocol):
     """A finite family that can be searched."""
 
+    def gene_text(self, gene: int, architecture: Architecture) -> str:
+        """What a gene of an architecture decides, and how: a few words."""
+
     def draw(self, architecture: Architecture) -> str:
         """The network (and its cells) as one self-contained <svg> element."""

@@ -150,8 +150,26 @@ class TestRetrain:
         again = Versions(taught.path).read(retrain_predictor([taught], models=RIDGE).version)
         np.testing.assert_allclose(again.data.table.values, before.data.table.values)
         found = watch(taught, [f"sqlite:///{taught.path / 'store.sqlite'}"])
-        assert found.rows == len(before.data)
+        assert found.drift.rows == len(before.data)
+        assert found.drift.new_tasks == ()
+        assert found.refused == ()
+
+    def test_what_the_search_learned_from_has_not_drifted(self, searched: RunFolder, tmp_path: Path) -> None:
+        """Its rows are means over tasks, and so are those that it is held against."""
+        run = RunFolder(tmp_path / "run")
+        shutil.copytree(searched.path, run.path)
+        found = watch(run, [f"sqlite:///{run.path / 'store.sqlite'}"]).drift
+        assert found.rows > len(saved_in(run).data), "and the finalists"
         assert found.new_tasks == ()
+        assert found.advice == ()
+
+    def test_predictors_that_cannot_be_compared_are_an_error(self, searched: RunFolder, tmp_path: Path) -> None:
+        run = RunFolder(tmp_path / "run")
+        shutil.copytree(searched.path, run.path)
+        with pytest.raises(MetanasError, match="these predictors cannot be compared"):
+            retrain_predictor([run], models=RIDGE, without=["task", "architecture", "zero-cost"])
+        assert Versions(run.path).numbers == [1, 2]
+        assert Versions(run.path).history == [1]
 
     @pytest.mark.usefixtures("_no_samples")
     def test_blocks_can_be_left_out_and_samples_with_them(self, searched: RunFolder, tmp_path: Path) -> None:
@@ -176,9 +194,13 @@ class TestRetrain:
         with Store(url) as store:
             store.add("foreign", evaluations)
         found = retrain_predictor([taught], [url], models=RIDGE)
-        (refused,) = found.refused
+        twice, refused = found.refused
+        assert "evaluations that were read before it" in twice, "those of the tasks that keep their names"
         assert refused.startswith("the evaluations of 1 tasks such as 'x', which no pool of these runs has")
         assert "x" not in Versions(taught.path).read(found.version).data.tasks
+        seen = watch(taught, [url])
+        assert seen.refused == (refused,)
+        assert seen.drift.new_tasks == ("x",)
 
     def test_too_few_tasks_that_can_be_described_are_a_sentence(self, searched: RunFolder, tmp_path: Path) -> None:
         run = RunFolder(tmp_path / "run")
@@ -232,7 +254,7 @@ class TestNewTask:
         chosen = planted.chosen
         others = [value for value in range(space.counts[gene]) if value != chosen[gene]]
         means = predict([chosen, *((*chosen[:gene], value, *chosen[gene + 1 :]) for value in others)])
-        (effect,) = [e.effect for e in explain(planted) if e.name.split(":")[0] == f"gene {gene}"]
+        (effect,) = [e.effect for e in explain(planted) if e.name == space.gene_text(gene, chosen)]
         assert effect == pytest.approx(means[0] - means[1:].mean())
 
     def test_adaptation_and_evaluation_ask_with_the_support_set(

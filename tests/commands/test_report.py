@@ -81,6 +81,7 @@ def log_of(rng: np.random.Generator, generations: list[list[dict[str, Any]]]) ->
                 "predictor": {"tau": 0.1 + 0.15 * number if number else None, "unseen": 10, "used": number > 1,
                               "pruned": 8 * (number > 1)},
                 "predicted": [[g, g + 0.01 * rng.normal()] for g in guesses] if number else [],
+                "baselines": {key: list(range(10)) if number else [] for key in ("params", "macs", "nearest")},
             })  # fmt: skip
     return lines
 
@@ -230,9 +231,35 @@ def test_pruning_and_effects_are_told(run: Path) -> None:
     page = write_report(run, str, str, effects).read_text(encoding="utf-8")
     assert "Of 16 pruned candidates 4, drawn at random" in page
     assert "pruning missed about 8" in " ".join(page.split())
-    assert "In the last generation it stands aside: too few." in page
+    assert "When the last generation was chosen it stands aside: too few." in page
     assert "gene 3: 5x5" in page
     assert page.index("gene 3: 5x5") < page.index("gene 1: max")
+
+
+def test_the_predictor_stands_beside_what_else_would_order(run: Path) -> None:
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    pairs = np.array([pair for line in log for pair in line.get("predicted", [])])
+    page = page_of(run)
+    tau = stats.kendalltau(*pairs.T).statistic
+    top = [set(np.argsort(-column)[:3]) for column in pairs.T]
+    regret = pairs[:, 1].max() - pairs[pairs[:, 0].argmax(), 1]
+    expected = [f"{tau:.2f}", f"{100 * len(top[0] & top[1]) / 3:.1f}%", f"{100 * regret:.1f}%"]
+    assert cells(page, "predictor")[1:] == expected
+    tau = stats.kendalltau(np.tile(np.arange(10), 3), pairs[:, 1]).statistic
+    for baseline in ("parameters", "multiply-adds", "nearest architecture"):
+        assert cells(page, baseline)[1] == f"{tau:.2f}"
+    write_log(run, [{key: value for key, value in line.items() if key != "baselines"} for line in log])
+    assert cells(page_of(run), "predictor")[1:] == expected, "a log of before"
+    assert "nearest architecture" not in page_of(run)
+
+
+def test_effects_are_drawn_for_a_run_of_one_generation(run: Path) -> None:
+    """Its predictor learned, and was never asked."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    write_log(run, [line for line in lines if line["event"] != "generation" or line["generation"] == 0])
+    page = write_report(run, str, str, [GeneEffect("gene 3: 5x5", 0.02)]).read_text(encoding="utf-8")
+    assert "No predictor was asked yet" in page
+    assert "gene 3: 5x5" in page
 
 
 def test_what_is_missing_is_named_with_its_command(run: Path) -> None:

@@ -52,6 +52,15 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
+def test_every_gene_of_an_architecture_is_named_with_its_value(space: Space, rng: np.random.Generator) -> None:
+    architecture = space.sample(rng)
+    texts = [space.gene_text(gene, architecture) for gene in range(len(architecture))]
+    for gene, count in enumerate(space.counts):
+        others = {space.gene_text(gene, (*architecture[:gene], v, *architecture[gene + 1 :])) for v in range(count)}
+        assert len(others) == count
+        assert {text.split(":")[0] for text in others} == {texts[gene].split(":")[0]}
+
+
 def is_valid(space: Space, architecture: tuple[int, ...]) -> bool:
     try:
         space.check(architecture)

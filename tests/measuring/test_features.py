@@ -57,14 +57,16 @@ def test_the_adjacency_is_given_to_who_asks() -> None:
     assert table.block("adjacency")[:, 1:].any(1).all()
 
 
-def test_costs_hold_the_latency_where_it_is_known() -> None:
+@pytest.mark.parametrize("blocks", [["latency"], ["costs", "latency"], ["costs"]])
+def test_the_latency_is_a_block_of_its_own(blocks: list[str]) -> None:
     architectures = drawn(STAGES)
-    features = ArchitectureFeatures(STAGES, 8, ["costs"], latency=lambda architecture: 1e-3 * (1 + sum(architecture)))
+    features = ArchitectureFeatures(STAGES, 8, blocks, latency=lambda architecture: 1e-3 * (1 + sum(architecture)))
     table = features.table(architectures)
-    assert table.layout == (("costs", 3),)
-    np.testing.assert_allclose(table.values[:, 2], [np.log(1e-3 * (1 + sum(a))) for a in architectures])
-    plain = ArchitectureFeatures(STAGES, 8, ["costs"]).table(architectures)
-    np.testing.assert_array_equal(table.values[:, :2], plain.values)
+    assert table.layout == tuple((name, {"costs": 2, "latency": 1}[name]) for name in blocks)
+    seconds = [[1e-3 * (1 + sum(a))] for a in architectures]
+    assert [[features.cost(a).latency] for a in architectures] == seconds
+    if "latency" in blocks:
+        np.testing.assert_allclose(table.block("latency"), np.log(seconds))
 
 
 def test_scores_are_those_of_the_untrained_network_and_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +98,8 @@ def test_images_that_cannot_be_told_apart_have_a_score_all_the_same() -> None:
 
 
 def test_blocks_that_a_space_cannot_give_are_named() -> None:
-    assert blocks_of(STAGES) == ("architecture", "costs", "zero-cost")
+    assert blocks_of(STAGES) == ("architecture", "costs", "latency", "zero-cost")
+    assert "latency" not in blocks_of(CELLS), "whose networks are no chains of blocks"
     with pytest.raises(MetanasError, match=r"predictor\.blocks: the space 'stages' gives no block 'paths'; choose"):
         chosen_blocks(STAGES, ["costs", "paths"], "predictor.blocks")
     with pytest.raises(MetanasError, match=r"predictor\.blocks: no block is left to see architectures by"):

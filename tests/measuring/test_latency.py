@@ -12,6 +12,7 @@ from torch import nn
 import metanas.measuring.latency
 from metanas.api import Candidate, Cost
 from metanas.commands.candidates import candidates
+from metanas.commands.retrain import retrain_predictor
 from metanas.commands.training import train
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
@@ -24,6 +25,7 @@ from metanas.spaces.mobile import Mobile
 from metanas.spaces.space import Space
 from metanas.spaces.stages import Stages
 from predictors.saved import read_predictor
+from predictors.versions import IN_USE
 from tests.runs import TINY, tiny_config
 
 SPACES: dict[str, Space] = {
@@ -234,10 +236,33 @@ def test_a_limit_of_latency_holds_in_the_search_and_for_a_new_task(rewarded: boo
     assert len(found) > len(run.members) > 1
     table = LatencyTable(space, 8, run.path / "latency.json")
     layout = dict(read_predictor(run.path / "predictor.safetensors")[0].data.table.layout)
-    assert layout["costs"] == 3, "the predictor sees what the table says"
+    assert layout["latency"] == 1, "the predictor sees what the table says"
     assert all(table(architecture) <= most for architecture in (*found, *run.population))
     uniform = [space.sample(np.random.default_rng(seed)) for seed in range(20)]
     assert any(table(architecture) > most for architecture in uniform)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_predictor_may_ask_for_latency_that_nothing_else_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predictors.choice.FEWEST", 5)
+    config = tiny_config(
+        space={"name": "mobile", "options": OPTIONS},
+        budget=SHORT,
+        predictor={"floor": -1.0, "blocks": ["architecture", "latency"]},
+    )
+    run = train(config, tmp_path / "run")
+    saved = read_predictor(run.path / "predictor.safetensors")[0]
+    assert saved.data.table.names == ("architecture", "latency")
+    table = LatencyTable(searched(OPTIONS), 8, run.path / "latency.json")
+    assert np.log(table(run.chosen)) in saved.data.table.block("latency")
+    assert all(member.cost.latency == table(member.architecture) for member in run.members)
+    assert candidates(run, run.config).table.names == ("architecture", "latency")
+    for without, blocks in (((), ("architecture", "costs", "latency")), (("latency",), ("architecture", "costs"))):
+        left_out = ["task", "zero-cost", *without]
+        found = retrain_predictor([run], models=("bayesian ridge",), without=left_out)
+        assert read_predictor(run.path / "predictors" / str(found.version) / IN_USE)[0].data.table.names == blocks
 
 
 @pytest.mark.usefixtures("clock")

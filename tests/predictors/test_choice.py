@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from metanas.errors import MetanasError
-from predictors.choice import RetrainReport, fold_taus
+from predictors.choice import RetrainReport, chosen_elsewhere, fold_taus
 from predictors.choice import retrain as retrain_by
 from predictors.conformal import group_folds
 from predictors.data import Data
 from predictors.features import Table
 from predictors.predictor import Predictor
-from predictors.ranking import kendall
+from predictors.ranking import kendall, nearest
 
 TREES = ("trees",)
 CHEAP = ("trees", "bayesian ridge")
@@ -48,6 +48,18 @@ def test_kendall_counts_pairs() -> None:
     assert kendall(a[:1], b[:1]) == 0.0
 
 
+def test_the_nearest_is_that_by_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    scales = np.array([1.0, 100.0, 0.01, 1.0])
+    known, asked, targets = rng.random((30, 4)) * scales, rng.random((9, 4)) * scales, rng.random(30)
+    known[:, 3] = 1.0  # says nothing
+    found = nearest(known, targets, asked)
+    for row, target in zip(asked, found, strict=True):
+        distances = [sum(((a - b) / s) ** 2 for a, b, s in zip(row[:3], own[:3], known.std(0), strict=False))
+                     for own in known]  # fmt: skip
+        assert target == targets[int(np.argmin(distances))]
+
+
 def test_a_planted_signal_beats_the_costs_and_the_nearest() -> None:
     rows = data(0, 60)
     predictor, report = retrain(rows, seed=1, models=CHEAP)
@@ -58,6 +70,9 @@ def test_a_planted_signal_beats_the_costs_and_the_nearest() -> None:
     assert report.predictor.tau > report.nearest.tau
     for correlation in (report.predictor, report.params, report.macs, report.nearest):
         assert correlation.low <= correlation.tau <= correlation.high
+    assert set(report.qualities) == {"predictor", "params", "macs", "nearest"}
+    assert report.qualities["predictor"].regret < report.qualities["macs"].regret
+    assert report.qualities["predictor"].recall > report.qualities["macs"].recall
     assert report.model == max(report.models, key=lambda name: report.models[name])
     fresh = data(5, 60)
     assert kendall(predictor.predict(fresh.table.values)[0], fresh.targets) > 0.6, "the one handed back knows all rows"
@@ -138,6 +153,40 @@ def test_what_depends_on_the_task_is_found_by_its_description_alone() -> None:
 
     assert tau(rows) > 0.4
     assert tau(blind) < 0.1
+
+
+def test_telling_tasks_apart_is_no_merit() -> None:
+    """Tasks differ in level, which their descriptions tell; within a task nothing orders architectures."""
+    rows, rng = by_task(0), np.random.default_rng(1)
+    worth = 10 * rows.table.block("task")[:, 1] + rng.normal(size=len(rows))
+    _, report = retrain_by(Data.of(rows.table, worth, rows.tasks), rows.table.block("costs"), 0, CHEAP)
+    assert abs(report.predictor.tau) < 0.2
+    assert report.predictor.low < 0 < report.predictor.high
+    few = [row for row in range(len(rows)) if rows.tasks[row] in ("task 0", "task 11")]
+    two = Data.of(rows.table.take(few), worth[few], [rows.tasks[row] for row in few])
+    _, report = retrain_by(two, two.table.block("costs"), 0, TREES)
+    assert report.held_out_by == "architectures"
+    assert abs(report.predictor.tau) < 0.4
+    assert abs(report.models["trees"]) < 0.5
+
+
+def test_a_fold_is_judged_by_the_model_that_was_best_on_the_others() -> None:
+    folds = [np.array([0, 1]), np.array([2, 3]), np.array([4])]
+    answers = {"a": np.arange(5.0), "b": -np.arange(5.0)}
+    taus = {"a": np.array([1.0, 0.0, 0.0]), "b": np.array([0.0, 0.5, 0.1])}
+    # On folds 1 and 2 b leads with .6, on 0 and 2 a with 1 against .1, on 0 and 1 a with 1 against .5.
+    np.testing.assert_array_equal(chosen_elsewhere(answers, taus, folds), [0, -1, 2, 3, 4])
+
+
+def test_coverage_is_that_of_all_folds() -> None:
+    """Two of eight tasks are all noise, so their intervals, made by the others, hold little."""
+    rows, rng = by_task(0, tasks=8), np.random.default_rng(1)
+    loud = np.array([task in ("task 2", "task 5") for task in rows.tasks])
+    worth = rows.table.block("architecture")[:, 0] + np.where(loud, 10.0, 0.05) * rng.normal(size=len(rows))
+    blind = Data.of(rows.table.without("task"), worth, rows.tasks)
+    found = {retrain(blind, seed, ("bayesian ridge",))[1].coverage for seed in range(4)}
+    assert min(found) > 0.7
+    assert max(found) < 0.98
 
 
 def test_costs_are_held_against_a_predictor_that_does_not_see_them() -> None:

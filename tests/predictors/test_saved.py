@@ -15,7 +15,7 @@ from predictors.features import Table
 from predictors.graphs import Graph, adjacency
 from predictors.models import MODELS
 from predictors.saved import Saved, load_predictor, read_predictor, save_predictor
-from predictors.versions import IN_USE, Versions, compare
+from predictors.versions import IN_USE, Versions, Worse, compare
 
 TASKS = ("ants", "bees", "crabs", "drones")
 
@@ -100,6 +100,30 @@ class TestFile:
         assert found.saved.context == {}
         np.testing.assert_array_equal(found.saved.data.table.values, what.data.table.values)
 
+    def test_seconds_among_the_costs_are_read_as_a_block_of_their_own(self, tmp_path: Path) -> None:
+        rng, path = np.random.default_rng(0), tmp_path / IN_USE
+        table = Table.of([("architecture", rng.random((9, 4))), ("costs", rng.random((9, 3)))])
+        keep(path, saved(Data.of(table, rng.random(9), ["ants"] * 9)))
+        found = load_predictor(path, "cells")
+        assert found.saved.data.table.layout == (("architecture", 4), ("costs", 2), ("latency", 1))
+        np.testing.assert_array_equal(found.saved.data.table.block("latency"), table.block("costs")[:, 2:])
+
+    def test_other_answers_than_were_written_are_told(self, tmp_path: Path) -> None:
+        """As after an upgrade of a library that fits otherwise."""
+        what, path = saved(data(0)), tmp_path / IN_USE
+        keep(path, what)
+        load_predictor(path, "cells")  # warns of nothing
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads(file.metadata()["predictor"])
+        about["versions"]["scikit-learn"] = "0.1"
+        arrays = load_file(path)
+        save_file(arrays, path, metadata={"predictor": json.dumps(about)})
+        load_predictor(path, "cells")  # an upgrade that changes no answer
+        arrays["answers"][3] += 0.01
+        save_file(arrays, path, metadata={"predictor": json.dumps(about)})
+        with pytest.warns(UserWarning, match=r"answers otherwise than when it was written, with .*scikit-learn 0\.1"):
+            load_predictor(path, "cells")
+
     def test_a_file_that_is_no_predictor_is_named(self, tmp_path: Path) -> None:
         text, weights, newer = tmp_path / "text", tmp_path / "weights", tmp_path / "newer"
         text.write_text("no predictor")
@@ -151,8 +175,11 @@ class TestVersions:
         newer = data(1, 15, tuple("pqrs"))
         shuffled = Data.of(newer.table, np.random.default_rng(0).permutation(newer.targets), newer.tasks)
         number = self.put(versions, saved(shuffled))
-        with pytest.raises(MetanasError, match="version 2 is worse than version 1 on held-out tasks: Kendall's tau -0"):
+        with pytest.raises(
+            Worse, match="version 2 is worse than version 1 on held-out tasks: Kendall's tau -0"
+        ) as told:
             versions.promote(number, seed=0)
+        assert told.value.comparison == compare(versions.read(1), versions.read(2), seed=0)
         assert (tmp_path / IN_USE).read_bytes() == before
         assert versions.history == [1]
         assert versions.numbers == [1, 2]
@@ -198,6 +225,13 @@ class TestVersions:
         with pytest.raises(MetanasError, match=r"cannot be compared.* no evaluation has them all"):
             compare(saved(left), saved(right), seed=0)
 
+    def test_a_run_without_a_readable_predictor_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(MetanasError, match="has no predictor in use"):
+            Versions.of(tmp_path)
+        (tmp_path / IN_USE).write_text("no predictor")
+        with pytest.raises(MetanasError, match="is not a saved predictor"):
+            Versions.of(tmp_path)
+
     def test_an_unknown_version_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(MetanasError, match=r"no predictor version 4 \(there are: none\)"):
             Versions(tmp_path).promote(4, seed=0)
@@ -213,11 +247,23 @@ class TestDrift:
         found = drift(saved(data(0, 40)), data(5, 20))
         assert found.advice == ()
         assert found.new_tasks == ()
+        assert found.unseen == found.rows
+        assert found.tau is not None
         assert found.tau > 0.6
+        assert found.inside is not None
         assert found.inside > 0.75
+
+    def test_what_it_learned_from_measured_again_gives_no_advice(self) -> None:
+        """Of what a forest has seen it is sure, and the noise of another measurement is not within that."""
+        old = data(0, 40, tasks=TASKS[:1], noise=0.3)
+        again = Data.of(old.table, old.targets + 0.3 * np.random.default_rng(1).normal(size=len(old)), old.tasks)
+        found = drift(saved(old), again, tasks=("ants", "wasps"))
+        assert (found.unseen, found.tau, found.inside, found.advice) == (0, None, None, ())
+        assert found.new_tasks == ("wasps",)
 
     def test_a_turned_world_gives_the_advice_to_retrain(self) -> None:
         found = drift(saved(data(0, 40)), data(5, 20, tasks=tuple("vwxyz"), sign=-1.0))
+        assert found.tau is not None
         assert found.tau < 0
         assert any("its errors have grown" in sentence for sentence in found.advice)
         assert any("distributed otherwise" in sentence for sentence in found.advice)

@@ -41,8 +41,8 @@ def test_intervals_cover_what_they_claim_on_held_out_rows(level: float) -> None:
 def test_too_few_rows_make_no_promise() -> None:
     features, targets = rows(0, 5)
     fitted = Calibrated.fit(partial(ForestPredictor, 0, 10), features, targets, np.arange(5), 0)
-    assert fitted.factor(0.9) == np.inf
-    assert np.isfinite(fitted.factor(0.5))
+    assert fitted.scale.factor(0.9) == np.inf
+    assert np.isfinite(fitted.scale.factor(0.5))
 
 
 def test_folds_keep_groups_whole_and_held_out_rows_unseen() -> None:

@@ -324,6 +324,8 @@ class TestPredictor:
         assert all(pruned > 0 for pruned in trusted)
         assert others
         assert all(chosen == list(range(len(chosen))) for chosen in others)  # the first come, none is pruned
+        assert [report["used"] for report in reports[1:]] == [trust for trust, _, _ in run.screen.choices]
+        assert [report["pruned"] > 0 for report in reports] == [report["used"] for report in reports]
 
     def test_it_stands_aside_below_the_floor(self) -> None:
         """No rank correlation reaches 1.01, so the search is that of no predictor: the first proposals are measured."""
@@ -346,6 +348,12 @@ class TestPredictor:
             possible = {round(0.5 * (quality(j.architecture) - quality(SPACE.default)), 9) for j in jobs}
             assert 0 < len(event["predicted"]) <= SETTINGS.offspring
             assert measured <= possible
+            macs = event["baselines"]["macs"]
+            gaps = [0.5 * ((own - 1) / 20 - quality(SPACE.default)) for own in macs]  # as cost and quality are made
+            assert gaps == pytest.approx([target for _, target in event["predicted"]])
+            assert event["baselines"]["params"] == [1] * len(macs)
+            before = [row for row in run.listener.rows if row.generation < event["generation"]]
+            assert set(event["baselines"]["nearest"]) <= {gap for _, gap in observations(before, SPACE.default)}
 
     def test_targets_are_differences_to_an_anchor_on_the_same_episodes(self) -> None:
         a, b = (0,), (1,)

@@ -127,6 +127,24 @@ def test_renaming_keeps_the_representative(pair: tuple[tuple[int, ...], tuple[in
     assert SMALL.canonical(architecture) == SMALL.canonical(other)
 
 
+def test_genes_are_told_as_operations_and_edges() -> None:
+    architecture = (0, 2, 1, 1, 1) + (2, 0, 1, 2, 0) + (0, 0, 0, 0, 0) * 4
+    texts = [SMALL.gene_text(gene, architecture) for gene in range(10)]
+    assert texts == [
+        "normal n0: edge from h0 (conv_1x1)",
+        "normal n0: conv_1x1 (from h0)",
+        "normal n0: edge from h1 (skip_connect)",
+        "normal n0: skip_connect (from h1)",
+        "normal n0: concat",
+        "normal n1: edge from n0 (none)",
+        "normal n1: none (from n0)",
+        "normal n1: edge from h1 (conv_1x1)",
+        "normal n1: conv_1x1 (from h1)",
+        "normal n1: sum",
+    ]
+    assert SMALL.gene_text(15, architecture) == "reduction n0: edge from h0 (none)"
+
+
 def test_swapped_slots_share_their_weights() -> None:
     space = Cells(operations=NASNET, combine=("concat",))
     architecture = space.sample(np.random.default_rng(0))
