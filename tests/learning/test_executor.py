@@ -1,6 +1,7 @@
 """Executors: order, weights on every worker, failures. That they compute the same is shown in test_training."""
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -67,6 +68,22 @@ class Broken:
         raise ZeroDivisionError("a job that breaks")
 
 
+@dataclass(frozen=True)
+class Mistaken:
+    """A user's mistake that only the work itself finds, such as a file that is cut off."""
+
+    def run(self, worker: Worker) -> None:
+        raise MetanasError("'bad.png' cannot be read as an image.")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What the system does to a process when memory runs out."""
+
+    def run(self, worker: Worker) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.fixture(scope="module")
 def actors() -> Iterator[RayActors]:
     with RayActors(make_worker, 2) as executor:
@@ -118,6 +135,32 @@ def test_a_job_that_breaks_raises_here(executor: Executor) -> None:
     with pytest.raises(ZeroDivisionError, match="a job that breaks"):
         executor.run([Tell(), Broken(), Tell()])
     assert len(executor.run([Tell()] * 3)) == 3
+
+
+def test_a_mistake_of_the_user_is_the_same_sentence_from_every_worker(executor: Executor) -> None:
+    with pytest.raises(MetanasError) as caught:
+        executor.run([Tell(), Mistaken()])
+    assert str(caught.value) == "'bad.png' cannot be read as an image."
+
+
+def worker_without_data() -> Worker:
+    raise MetanasError("there is no file 'images.npz'.")
+
+
+@pytest.mark.usefixtures("actors")
+def test_a_mistake_that_only_a_worker_sees_is_its_sentence_too() -> None:
+    """As on another machine of a cluster, which has no such file."""
+    with RayActors(worker_without_data, 1) as executor, pytest.raises(MetanasError) as caught:
+        executor.state("net")
+    assert str(caught.value) == "there is no file 'images.npz'."
+
+
+@pytest.mark.usefixtures("actors")
+def test_a_worker_that_died_is_one_sentence() -> None:
+    with RayActors(make_worker, 1) as executor:
+        with pytest.raises(MetanasError, match=r"a worker's process died.*--resume") as caught:
+            executor.run([Killed()])
+        assert "\n" not in str(caught.value)
 
 
 def test_both_compute_the_same_bits(here: Executor, actors: Executor) -> None:
