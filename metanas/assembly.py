@@ -103,6 +103,18 @@ def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
     return samplers
 
 
+def training_pool(config: RunConfig, data: Path | None, download: bool = False) -> Pool:
+    """The pool that meta-training needs. Raises MetanasError where it lacks what the configuration draws from it."""
+    pool = make_pool(config, data, download)
+    if not pool.validation:
+        raise MetanasError(
+            f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
+            "some under splits.validation."
+        )
+    make_samplers(config, pool)
+    return pool
+
+
 @dataclass(frozen=True)
 class FixedEpisodes:
     """Episodes that others made, by index."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
+from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_space, training_pool
 from metanas.commands.blocks import Context, make_features, scoring_batch
 from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
@@ -42,14 +42,8 @@ def train(
     result that it would have reached; a finished one is left as it is. Raises MetanasError before anything is written
     when pool, space or folder are not as they should be.
     """
-    pool = make_pool(config, data, download)
-    if not pool.validation:
-        raise MetanasError(
-            f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
-            "some under splits.validation."
-        )
     # All say what is wrong with the configuration before anything is written.
-    make_samplers(config, pool)
+    pool = training_pool(config, data, download)
     space = make_space(config)
     timed = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
     blocks = _search_blocks(config, space)
