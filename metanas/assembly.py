@@ -10,7 +10,7 @@ from metanas.api import Architecture
 from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, read_yaml
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, InProcess, RayActors
-from metanas.learning.learner import Learner
+from metanas.learning.learner import Learner, Precision, native_precision
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Sampler, Worker
 from metanas.seeding import stream, torch_stream
@@ -71,7 +71,12 @@ def make_learner(config: RunConfig, network: str = SUPERNET, device: str = "cpu"
     fresh = family.initial_weights(torch_stream(config.seed, "weights", network))
     shared = {name: weight.to(device) for name, weight in fresh.items()}
     meta = {name: value.to(device) for name, value in Learner.initial_meta(shared, config.inner).items()}
-    return Learner(SuperNet(family, shared), meta, config.inner, config.precision)
+    return Learner(SuperNet(family, shared), meta, config.inner, precision_of(config))
+
+
+def precision_of(config: RunConfig) -> Precision:
+    """What the configuration says, or what `auto` means here."""
+    return native_precision(_device()) if config.precision == "auto" else config.precision
 
 
 def make_pool(config: RunConfig, data: Path | None, download: bool = False) -> Pool:

@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from metanas.errors import MetanasError
-from metanas.learning.learner import Inner, Precision
+from metanas.learning.learner import Inner
 from metanas.learning.transfer import Adaptation
 from metanas.measuring.measures import Estimator
 from metanas.measuring.standalone import Training
@@ -74,7 +74,7 @@ class RunConfig(_Section):
     budget: Budget = Budget()
     adaptation: Adaptation = Adaptation()
     workers: int = Field(default=2, ge=0)  # Ray actors; 0 runs in this process
-    precision: Precision = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # what pays where the run begins; its folder says which
 
 
 class TaskConfig(_Section):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_space, training_pool
+from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_space, precision_of, training_pool
 from metanas.commands.blocks import Context, make_features, scoring_batch
 from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
@@ -52,6 +52,7 @@ def train(
     limits = make_limits(features.cost, config.search.limits)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder = RunFolder(out)
+    config = _settled(config, folder)
     folder.begin(config, resume)
     if (out / "population.json").exists():
         return folder
@@ -82,6 +83,14 @@ def train(
             _save_predictor(out / "predictor.safetensors", config, space, screen, features, context)
         _finish(folder, config, space, outcome, progress, trainer)
     return folder
+
+
+def _settled(config: RunConfig, folder: RunFolder) -> RunConfig:
+    """With a precision in place of `auto`: the one that the run began with, or this machine's where it begins now."""
+    if config.precision != "auto":
+        return config
+    begun = (folder.path / "config.yaml").is_file()
+    return config.model_copy(update={"precision": folder.config.precision if begun else precision_of(config)})
 
 
 def asks_for_latency(

@@ -46,6 +46,18 @@ class Inner:
 Precision = Literal["float32", "bfloat16"]
 
 
+def native_precision(device: str) -> Precision:
+    """bfloat16 where the processor (AVX-512 BF16, which AMX comes with) or the GPU has instructions for it.
+
+    Elsewhere it is emulated and float32 is faster.
+    """
+    if device == "cuda":
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has = torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if has else "float32"
+
+
 class Learner:
     """Adapts and differentiates. Holds no data and no optimiser.
 

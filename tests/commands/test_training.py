@@ -229,6 +229,25 @@ class TestStrategies:
             train(config, tmp_path / "run")
 
 
+class TestPrecision:
+    """`auto` is settled where a run begins: what goes on from its folder computes alike on any machine."""
+
+    @pytest.mark.parametrize(("native", "other"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+    def test_a_run_resumed_elsewhere_goes_on_in_its_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: str, other: str
+    ) -> None:
+        train(tiny_config(precision=native), tmp_path / "whole" / "run")
+        config, out = tiny_config(precision="auto"), tmp_path / "broken" / "run"
+        monkeypatch.setattr("metanas.assembly.native_precision", lambda device: native)
+        with pytest.raises(Interruption):
+            train(config, out, show=counted(interrupt, 9))
+        assert load_config(out / "config.yaml").precision == native
+        monkeypatch.setattr("metanas.assembly.native_precision", lambda device: other)
+        train(config, out, resume=True)
+        assert load_config(out / "repeat.yaml").precision == native
+        assert results(out) == results(tmp_path / "whole" / "run")
+
+
 class TestMinutes:
     def test_a_run_by_minutes_repeats_by_steps(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("metanas.search.loop.CHUNK", 2)
