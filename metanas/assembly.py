@@ -13,9 +13,11 @@ from metanas.learning.executor import Executor, InProcess, RayActors
 from metanas.learning.learner import Learner, Precision, native_precision
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Sampler, Worker
+from metanas.native import compiled
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
+from metanas.spaces.fused import SOURCE
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.space import Family, Space
 from metanas.spaces.stages import Stages
@@ -118,6 +120,12 @@ def training_pool(config: RunConfig, data: Path | None, download: bool = False) 
         )
     make_samplers(config, pool)
     return pool
+
+
+def uncompiled(config: RunConfig) -> str | None:
+    """Why no operations are compiled for this processor, so that training takes longer; None where they are."""
+    found = compiled(SOURCE, getattr(torch, precision_of(config))) if _device() == "cpu" else None
+    return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True)

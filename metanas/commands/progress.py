@@ -27,7 +27,7 @@ def make_show() -> Iterator[Show]:
 
         def show(event: dict[str, Any]) -> None:
             text = describe(event)
-            if event["event"] == "method":
+            if event["event"] in ("method", "uncompiled"):
                 progress.console.print(text)
             elif text:
                 name = event.get("network", "search")
@@ -57,6 +57,10 @@ def describe(event: dict[str, Any]) -> str:
         case "point":
             accuracy = "failed" if event["accuracy"] is None else f"accuracy {event['accuracy']:.1%}"
             return f"scaling, point {event['point']}: growth {event['growth']:.2f}, {accuracy}"
+        case "uncompiled":
+            return (
+                f"training takes up to twice as long, as nothing can be compiled here ({event['why']}): metanas doctor"
+            )
         case "method":
             return f"{event['test']}, {event['method']}: {event['accuracy']:.2%} +- {event['interval']:.2%}"
     return ""

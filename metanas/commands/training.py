@@ -4,7 +4,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_space, precision_of, training_pool
+from metanas.assembly import (
+    SUPERNET,
+    WorkerRecipe,
+    make_executor,
+    make_space,
+    precision_of,
+    training_pool,
+    uncompiled,
+)
 from metanas.commands.blocks import Context, make_features, scoring_batch
 from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
@@ -60,6 +68,11 @@ def train(
         trainer = MetaTrainer(SUPERNET, executor)
         screen = Screen(config.predictor.floor, config.seed, config.predictor.audit)
         progress = _restore(folder, store, config.budget.choice, space, trainer, strategy, screen, features)
+        listener = RunListener(
+            folder, store, lambda p: folder.save_checkpoint(p, trainer.state(), strategy.state()), show
+        )
+        if (why := uncompiled(config)) is not None:
+            listener.event("uncompiled", seconds=progress.seconds, why=why)
         search = Search(
             seed=config.seed,
             space=space,
@@ -71,9 +84,7 @@ def train(
             inner_steps=config.inner.steps,
             budget=config.budget,
             settings=config.search,
-            listener=RunListener(
-                folder, store, lambda p: folder.save_checkpoint(p, trainer.state(), strategy.state()), show
-            ),
+            listener=listener,
             progress=progress,
             limits=limits,
             objective=config.objective,

@@ -13,11 +13,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from metanas.assembly import make_space
+from metanas.commands.progress import describe
 from metanas.commands.training import train
 from metanas.config import as_yaml, load_config
 from metanas.errors import MetanasError
 from metanas.learning.executor import RayActors
 from metanas.learning.worker import Worker
+from metanas.native import compiled
 from metanas.run import RunFolder
 from tests.runs import GENERATIONS, TINY, counted, results, rows, tiny_config, train_and_be_killed
 
@@ -246,6 +248,20 @@ class TestPrecision:
         train(config, out, resume=True)
         assert load_config(out / "repeat.yaml").precision == native
         assert results(out) == results(tmp_path / "whole" / "run")
+
+
+def test_a_machine_without_a_compiler_is_told_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METANAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    compiled.cache_clear()
+    try:
+        with pytest.raises(Interruption):
+            train(tiny_config(), tmp_path / "run", show=counted(interrupt, 1))
+    finally:
+        compiled.cache_clear()
+    (line,) = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert json.loads(line)["event"] == "uncompiled"
+    assert "no-such-compiler" in describe(json.loads(line))
 
 
 class TestMinutes:
