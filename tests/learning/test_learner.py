@@ -192,6 +192,21 @@ def test_without_steps_it_answers_with_the_nearest_prototype(episode: SmallEpiso
     )
 
 
+def test_without_steps_an_evaluation_looks_at_every_image_once(
+    episode: SmallEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make_learner()
+    weights = learner.adapt(ARCHITECTURE, episode.support_inputs, episode.support_labels, episode.ways, steps=0)
+    logits = learner.logits(ARCHITECTURE, weights, episode.support_inputs, episode.query_inputs)
+    seen: list[int] = []
+    whole = learner.supernet.features
+    monkeypatch.setattr(learner.supernet, "features", lambda a, w, x, n: (seen.append(len(x)), whole(a, w, x, n))[1])
+    right, loss = learner.evaluate(ARCHITECTURE, episode, 0)
+    assert seen == [len(episode.support_labels) + len(episode.query_labels)]
+    assert loss == pytest.approx(cross_entropy(logits, episode.query_labels), rel=1e-10)
+    assert right == float((logits.argmax(1) == episode.query_labels).float().mean())
+
+
 def test_without_an_inner_loop_training_asks_the_reverse_question_too(episode: SmallEpisode) -> None:
     # No statistics of the support set: what is the support set differs between the two questions.
     family = Stages(size=8, widths=STAGES.widths, norms=("sample",))
