@@ -43,7 +43,8 @@ PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float32")
 
 def run_config(method: Method, precision: Precision) -> RunConfig:
     """With sample normalisation, which asks no other sample, so that both sides compute the same."""
-    inner = {"steps": INNER, "method": method, "body_rate": INNER_RATE, "learned_rates": False}
+    rates = {"body_rate": INNER_RATE, "head_rate": INNER_RATE, "learned_rates": False}
+    inner = {"steps": INNER, "method": method, **rates}
     return configuration(QUERIES, SHOTS, inner=inner, precision=precision)
 
 
