@@ -17,7 +17,7 @@ import torch
 from metanas.errors import MetanasError
 from metanas.learning.outer import Part
 from metanas.learning.state import State
-from metanas.learning.worker import OuterStep, Worker
+from metanas.learning.worker import GradientJob, OuterStep, Worker
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
@@ -74,10 +74,11 @@ class InProcess:
         return self._worker.state(network)
 
     def train(self, network: str, steps: Sequence[OuterStep]) -> list[list[tuple[float, float]]]:
-        return [self._step(network, step) for step in steps]
+        following = [*(step.jobs for step in steps[1:]), ()]
+        return [self._step(network, step, jobs) for step, jobs in zip(steps, following, strict=True)]
 
-    def _step(self, network: str, step: OuterStep) -> list[tuple[float, float]]:
-        parts, scores = self._worker.gradients(step.jobs)
+    def _step(self, network: str, step: OuterStep, following: Sequence[GradientJob]) -> list[tuple[float, float]]:
+        parts, scores = self._worker.gradients(step.jobs, following)
         self._worker.update(network, parts, step.rate)
         return scores
 

@@ -2,18 +2,22 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from metanas.api import Cost
+from metanas.api import Architecture, Cost
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, InProcess, RayActors
 from metanas.learning.learner import Inner, Learner
+from metanas.learning.outer import Part
 from metanas.learning.state import State, pack
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import EvaluationJob, GradientJob, OuterStep, Worker
@@ -199,6 +203,40 @@ def test_training_computes_the_same_bits_and_leaves_every_worker_with_them(here:
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
     assert len(set(actors.run([Tell()] * 8))) == 2  # two processes, one weight
     assert len({scale for _, scale in actors.run([Tell()] * 8)}) == 1
+
+
+class Drawn(Episodes):
+    """Tells which episodes were drawn."""
+
+    def __init__(self) -> None:
+        self.events = [Event() for _ in range(12)]
+
+    def episode(self, index: int) -> SmallEpisode:
+        found = super().episode(index)
+        self.events[index].set()
+        return found
+
+
+def test_beside_a_gpu_the_next_episodes_are_drawn_while_it_computes(here: Executor) -> None:
+    """In place of the GPU a device that computes a step only when the episodes of the next one are there."""
+    sampler, learner, seen = Drawn(), make_learner(seed=5), []
+
+    def gradients(architectures: Sequence[Architecture], episodes: Sequence[SmallEpisode]) -> Any:
+        seen.extend(episodes)
+        for event in sampler.events[len(seen) : len(seen) + 3]:
+            assert event.wait(60)
+        found = [learner.gradient(a, e) for a, e in zip(architectures, episodes, strict=True)]
+        return [Part.of(a, g) for a, (g, _) in zip(architectures, found, strict=True)], [(g.loss, s) for g, s in found]
+
+    worker = Worker({"net": learner}, {"train": sampler})
+    worker.learners["net"] = SimpleNamespace(device=torch.device("cuda"))  # type: ignore[assignment]
+    worker.batches["net"] = SimpleNamespace(gradients=gradients)  # type: ignore[assignment]
+    jobs = [GradientJob("net", SPACE.default, index) for index in range(12)]
+    plan = [OuterStep(tuple(jobs[i : i + 3]), rate=0.01) for i in range(0, 12, 3)]
+    here.load("net", pack(make_learner(seed=5)))
+    with InProcess(lambda: worker) as beside:
+        assert beside.train("net", plan) == here.train("net", plan)
+    assert len(seen) == 12
 
 
 def test_a_gradient_that_breaks_raises_here(executor: Executor) -> None:
