@@ -102,7 +102,7 @@ def plan(config: RunConfig, data: Path | None = None, minutes: float | None = No
         rates = _measure(config, space, executor, set_up)
         workers = sum(executor.run([PeakMemory()] * executor.workers)) if config.workers else 0.0
     phases = foresee(config.budget, config.search, rates)
-    found = Plan(rates.set_up, phases, peak_memory() + workers, _disk(config, phases), None)
+    found = Plan(rates.set_up, phases, peak_memory() + workers, _disk(config, rates, phases), None)
     return replace(found, advice=None if minutes is None else _advice(config, rates, found, minutes))
 
 
@@ -171,11 +171,12 @@ def _evaluation_seconds(config: RunConfig, space: Space, executor: Executor, rng
     return (time.monotonic() - begun) / done
 
 
-def _disk(config: RunConfig, phases: Sequence[Phase]) -> float:
+def _disk(config: RunConfig, rates: Rates, phases: Sequence[Phase]) -> float:
     """Weights, a checkpoint with two moments a weight, the store and the log."""
     weights = sum(array.nbytes for array in pack(make_learner(config)).values())
-    rows = sum(evaluations_after(config.search, config.budget, phase) for phase in range(len(phases)))
-    return (4 * weights + rows * ROW + sum(phase.steps for phase in phases) / CHUNK * LINE) / MIB
+    rows = sum(phase.evaluation for phase in phases) / rates.evaluation
+    lines = sum(phase.steps for phase in phases) / CHUNK
+    return (4 * weights + rows * ROW + lines * LINE) / MIB
 
 
 def _advice(config: RunConfig, rates: Rates, found: Plan, minutes: float) -> str:

@@ -50,6 +50,8 @@ def train(
     result that it would have reached; a finished one is left as it is. Raises MetanasError before anything is written
     when pool, space or folder are not as they should be.
     """
+    folder = RunFolder(out)
+    config = _settled(config, folder, resume)
     # All say what is wrong with the configuration before anything is written.
     pool = training_pool(config, data, download)
     space = make_space(config)
@@ -59,8 +61,6 @@ def train(
     features = make_features(config, space, out, timed, blocks, context)
     limits = make_limits(features.cost, config.search.limits)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
-    folder = RunFolder(out)
-    config = _settled(config, folder)
     folder.begin(config, resume)
     if (out / "population.json").exists():
         return folder
@@ -96,11 +96,11 @@ def train(
     return folder
 
 
-def _settled(config: RunConfig, folder: RunFolder) -> RunConfig:
+def _settled(config: RunConfig, folder: RunFolder, resume: bool) -> RunConfig:
     """With a precision in place of `auto`: the one that the run began with, or this machine's where it begins now."""
     if config.precision != "auto":
         return config
-    begun = (folder.path / "config.yaml").is_file()
+    begun = resume and (folder.path / "config.yaml").is_file()
     return config.model_copy(update={"precision": folder.config.precision if begun else precision_of(config)})
 
 
