@@ -9,11 +9,10 @@ import tempfile
 from itertools import count
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from benchmarks.digits import configuration
-from benchmarks.rounds import arguments, finish, in_turn, table
+from benchmarks.rounds import arguments, finish, in_turn, run, spread, table
 from metanas.assembly import make_pool
 from metanas.commands.model import adapt
 from metanas.commands.training import train
@@ -48,10 +47,10 @@ def main() -> None:
         run = make_run(base / "run")
         make_line(run, base / "line")
 
-        def here() -> None:
+        def imported() -> None:
             adapt(run, base / "line", base / f"model {next(number)}")
 
-        def cold() -> None:
+        def process() -> None:
             command = [
                 str(Path(sys.executable).with_name("metanas")),
                 "adapt",
@@ -61,15 +60,11 @@ def main() -> None:
             ]
             subprocess.run([*command, str(base / f"model {next(number)}")], check=True, capture_output=True)
 
-        seconds = in_turn({"without imports": here, "cold process": cold}, asked.rounds)
-    rows = [(name, f"{np.median(v):.2f}", f"{v.min():.2f} to {v.max():.2f}") for name, v in seconds.items()]
-    table(("5-way 5-shot", "seconds", "range"), rows)
-    finish(
-        asked,
-        adapt_seconds=float(np.median(seconds["without imports"])),
-        cold_seconds=float(np.median(seconds["cold process"])),
-    )
+        seconds = in_turn({"without imports": imported, "cold process": process}, asked.rounds)
+    here, cold = spread(seconds["without imports"]), spread(seconds["cold process"])
+    table(("5-way 5-shot", "seconds (range)"), [("without imports", str(here)), ("cold process", str(cold))])
+    finish(asked, adapt_seconds=here, cold_seconds=cold)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -3,14 +3,15 @@
 5-way 1-shot, 15 queries a class, 28x28, 4 tasks a step, 5 inner steps, Adam outside. Metanas draws its episodes within
 the time measured and learn2learn gets them ready-made. The network is Conv-4, then the default architecture of
 the elastic stages; learn2learn trains the module that `SuperNet.extract` gives, with a linear head, in float32 on two
-threads, which is how it comes.
+threads, which is how it comes. Afterwards all, from the same weights by the same number of steps on the same episodes,
+answer the same validation episodes: speed that costs accuracy ends in an error.
 """
 
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +19,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.digits import configuration
-from benchmarks.rounds import Ratio, arguments, finish, in_turn, ratio, table
+from benchmarks.rounds import arguments, finish, in_turn, peer_module, ratio, run, table
+from metanas.api import Architecture, Cost
 from metanas.assembly import CONV4, SUPERNET, WorkerRecipe, make_executor, make_learner, make_pool, make_samplers
 from metanas.config import RunConfig
+from metanas.errors import MetanasError
 from metanas.learning.executor import Executor
 from metanas.learning.learner import Precision
 from metanas.learning.meta import Method
 from metanas.learning.problems import EpisodeData
 from metanas.learning.trainer import MetaTrainer
+from metanas.learning.worker import EvaluationJob, Sampler
 from metanas.measuring.cost import cost
 from metanas.spaces.space import Features
+from metanas.statistics import mean_interval
 
 TASKS, WAYS, SHOTS, QUERIES, INNER, STEPS = 4, 5, 1, 15, 5, 5  # STEPS: outer steps timed at once
+HELD_OUT = 100  # validation episodes
 RATE, INNER_RATE = 1e-3, 0.05
 METHODS: tuple[Method, ...] = ("fomaml", "maml")
 PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float32")
@@ -37,7 +43,8 @@ PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float32")
 
 def run_config(method: Method, precision: Precision) -> RunConfig:
     """With sample normalisation, which asks no other sample, so that both sides compute the same."""
-    inner = {"steps": INNER, "method": method, "body_rate": INNER_RATE, "learned_rates": False}
+    rates = {"body_rate": INNER_RATE, "head_rate": INNER_RATE, "learned_rates": False}
+    inner = {"steps": INNER, "method": method, **rates}
     return configuration(QUERIES, SHOTS, inner=inner, precision=precision)
 
 
@@ -56,33 +63,66 @@ class Classifier(nn.Module):
         return logits
 
 
-def peer(features: Features, episodes: Sequence[EpisodeData], first_order: bool) -> Callable[[], None]:
+class Peer:
     """learn2learn's MAML as its own examples use it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import learn2learn
 
-    maml = learn2learn.algorithms.MAML(Classifier(features), lr=INNER_RATE, first_order=first_order)
-    optimizer = torch.optim.Adam(maml.parameters(), RATE)
+    def __init__(self, features: Features, first_order: bool) -> None:
+        maml = peer_module("learn2learn.algorithms").MAML
+        self.maml = maml(Classifier(features), lr=INNER_RATE, first_order=first_order)
+        self.optimizer = torch.optim.Adam(self.maml.parameters(), RATE)
 
-    def steps() -> None:
-        for start in range(0, STEPS * TASKS, TASKS):
-            optimizer.zero_grad()
+    def train(self, episodes: Sequence[EpisodeData]) -> None:
+        """Outer steps on TASKS episodes each."""
+        for start in range(0, len(episodes), TASKS):
+            self.optimizer.zero_grad()
             for episode in episodes[start : start + TASKS]:
-                learner = maml.clone()
-                for _ in range(INNER):
-                    learner.adapt(F.cross_entropy(learner(episode.support_inputs), episode.support_labels))
-                loss = F.cross_entropy(learner(episode.query_inputs), episode.query_labels) / TASKS
+                loss = F.cross_entropy(self._adapted_logits(episode), episode.query_labels) / TASKS
                 torch.autograd.backward(loss)
-            optimizer.step()
+            self.optimizer.step()
 
-    return steps
+    def accuracies(self, sampler: Sampler) -> np.ndarray:
+        """On the queries of held-out episodes (HELD_OUT,)."""
+        episodes = [sampler.episode(index) for index in range(HELD_OUT)]
+        return np.array([float((self._adapted_logits(e).argmax(1) == e.query_labels).float().mean()) for e in episodes])
+
+    def _adapted_logits(self, episode: EpisodeData) -> Tensor:
+        learner = self.maml.clone()
+        for _ in range(INNER):
+            learner.adapt(F.cross_entropy(learner(episode.support_inputs), episode.support_labels))
+        logits: Tensor = learner(episode.query_inputs)
+        return logits
 
 
-def ours(executor: Executor, network: str, architecture: tuple[int, ...]) -> Callable[[], object]:
+def ours(executor: Executor, network: str, architecture: Architecture) -> Callable[[], object]:
     """The same steps on two workers."""
     trainer = MetaTrainer(network, executor)
     return partial(trainer.train, [[architecture] * TASKS] * STEPS, 0, RATE)
+
+
+def our_accuracies(executor: Executor, network: str, architecture: Architecture) -> np.ndarray:
+    """On the queries of held-out episodes (HELD_OUT,)."""
+    jobs = [
+        EvaluationJob(network, architecture, Cost(0, 0), "validation", (index,), INNER, 0, 0)
+        for index in range(HELD_OUT)
+    ]
+    rows = [row for found in executor.run(jobs) for row in found]
+    if failed := next((row.error for row in rows if row.error), None):
+        raise MetanasError(f"a network cannot be evaluated: {failed.strip().splitlines()[-1]}")
+    return np.array([row.accuracy for row in rows], dtype=float)
+
+
+def check_accuracy(title: str, found: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Prints every contender's mean; raises MetanasError where ours is significantly below its peer's."""
+    means = {name: mean_interval(values) for name, values in found.items()}
+    table((title, "held-out accuracy"), [(name, f"{mean:.1%} +- {half:.1%}") for name, (mean, half) in means.items()])
+    for name in found:
+        theirs = f"learn2learn {name.split()[1]}"
+        mean, half = mean_interval(found[name] - found[theirs])
+        if mean + half < 0:
+            raise MetanasError(
+                f"{title}: {name} is {-mean:.1%} +- {half:.1%} below {theirs}; its speed counts for nothing."
+            )
+    return {name: mean for name, (mean, _) in means.items()}
 
 
 def peak() -> float:
@@ -96,7 +136,7 @@ def peak() -> float:
     return 2 * size**3 * repeats / (time.perf_counter() - started)
 
 
-def operations(network: str, architecture: tuple[int, ...]) -> float:
+def operations(network: str, architecture: Architecture) -> float:
     """Of a first-order outer step: forward and twice as much backward, on the support set and on the whole episode."""
     learner = make_learner(run_config("fomaml", "float32"), network)
     macs = cost(learner.supernet.space, architecture, 28).macs
@@ -109,18 +149,21 @@ def main() -> None:
     asked = arguments(__doc__.splitlines()[0], rounds=5)
     torch.set_num_threads(2)
     config = run_config("fomaml", "float32")
-    sampler = make_samplers(config, make_pool(config, None))["train"]
-    episodes = [sampler.episode(index) for index in range(STEPS * TASKS)]
+    samplers = make_samplers(config, make_pool(config, None))
+    episodes = [samplers["train"].episode(index) for index in range(STEPS * TASKS)]
     settings = [(m, p) for m in METHODS for p in PRECISIONS]
-    keys: dict[str, Ratio | float] = {}
+    keys: dict[str, Any] = {}
     with ExitStack() as stack:
         executors = {s: stack.enter_context(make_executor(WorkerRecipe(run_config(*s)))) for s in settings}
         for title, network in (("conv-4", CONV4), ("default", SUPERNET)):
             learner = make_learner(config, network)
             architecture = learner.supernet.space.default
-            contenders: dict[str, Callable[[], object]] = {
-                f"learn2learn {method}": peer(learner.supernet.extract(architecture), episodes, method == "fomaml")
+            peers = {
+                f"learn2learn {method}": Peer(learner.supernet.extract(architecture), method == "fomaml")
                 for method in METHODS
+            }
+            contenders: dict[str, Callable[[], object]] = {
+                name: partial(peer.train, episodes) for name, peer in peers.items()
             }
             contenders |= {
                 f"metanas {m} {p}": ours(executor, network, architecture) for (m, p), executor in executors.items()
@@ -139,6 +182,12 @@ def main() -> None:
             speed = operations(network, architecture) * STEPS / float(np.median(seconds["metanas fomaml bfloat16"]))
             share = speed / peak()
             print(f"{title}: {speed / 1e9:.0f} GFLOP/s first order, {share:.0%} of the matrix-product peak\n")
+            accuracies = check_accuracy(
+                title,
+                {name: peer.accuracies(samplers["validation"]) for name, peer in peers.items()}
+                | {f"metanas {m} {p}": our_accuracies(e, network, architecture) for (m, p), e in executors.items()},
+            )
+            print()
             suffix = "" if network == CONV4 else "_default"
             keys |= {
                 "first_order_ratio" + suffix: found["metanas fomaml bfloat16"],
@@ -146,9 +195,10 @@ def main() -> None:
                 "float32_ratio" + suffix: found["metanas fomaml float32"],
                 "float32_second_order_ratio" + suffix: found["metanas maml float32"],
                 "peak_fraction" + suffix: share,
+                "accuracy" + suffix: accuracies,
             }
     finish(asked, **keys)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,17 +2,22 @@
 
 import argparse
 import json
+import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
+from metanas.errors import MetanasError
+
 
 @dataclass(frozen=True)
-class Ratio:
-    """How many times one thing is another: the median of the rounds, the smallest and the largest."""
+class Spread:
+    """A figure over the rounds: the median, the smallest and the largest."""
 
     median: float
     low: float
@@ -35,10 +40,35 @@ def in_turn(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict
     return {name: np.array(values) for name, values in seconds.items()}
 
 
-def ratio(slow: np.ndarray, fast: np.ndarray) -> Ratio:
-    """Of two measurements, round by round."""
-    found = slow / fast
-    return Ratio(float(np.median(found)), float(found.min()), float(found.max()))
+def spread(values: np.ndarray) -> Spread:
+    """Of one measurement, over the rounds."""
+    return Spread(float(np.median(values)), float(values.min()), float(values.max()))
+
+
+def ratio(slow: np.ndarray, fast: np.ndarray) -> Spread:
+    """How many times one measurement is the other, round by round."""
+    return spread(slow / fast)
+
+
+def peer_module(name: str) -> Any:
+    """A module of learn2learn. Raises MetanasError where it is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return import_module(name)
+        except ImportError as error:
+            raise MetanasError(
+                f"the peer cannot be loaded ({error}): install a C compiler, then run 'make -B setup'."
+            ) from error
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a benchmark; what it lacks is one sentence and exit code 2, as on metanas's own command line."""
+    try:
+        main()
+    except MetanasError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def arguments(description: str, rounds: int) -> argparse.Namespace:
@@ -58,9 +88,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def finish(asked: argparse.Namespace, **keys: Any) -> None:
-    """The JSON object, where it was asked for; a `Ratio` gives its median and, under `_range`, its spread."""
+    """The JSON object, where it was asked for; a `Spread` gives its median and, under `_range`, its spread."""
     if not asked.json:
         return
-    plain = {key: value.median if isinstance(value, Ratio) else value for key, value in keys.items()}
-    ranges = {f"{key}_range": [v.low, v.high] for key, v in keys.items() if isinstance(v, Ratio)}
+    plain = {key: value.median if isinstance(value, Spread) else value for key, value in keys.items()}
+    ranges = {f"{key}_range": [v.low, v.high] for key, v in keys.items() if isinstance(v, Spread)}
     print(json.dumps(plain | ranges))

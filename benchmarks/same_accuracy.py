@@ -10,7 +10,6 @@ METANAS_DATA names the folder that holds Omniglot.
 import argparse
 import json
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.rounds import table
+from benchmarks.rounds import peer_module, run, table
 from metanas.api import Cost
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.config import load_config
@@ -31,19 +30,15 @@ TEST = 'validation={"ways": 5, "shots": 1, "queries": 15, "rotations": false}'
 PEER_DRAW = 'train={"ways": 5, "shots": 1, "queries": 1, "rotations": true}'
 TASKS, INNER_RATE, OUTER_RATE = 32, 0.5, 0.003
 
-Turn = Callable[[float], tuple[float, int]]
-"""Trains for some seconds; accuracy on the test episodes, and the outer steps made."""
+Turn = Callable[[float], tuple[float, float, int]]
+"""Trains for that many seconds, to the end of a step; those spent, accuracy on the test episodes, all steps so far."""
 
 
 def peer(train: Sampler, test: Sampler) -> Turn:
     """learn2learn's example."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import learn2learn
-        from learn2learn.vision.models import OmniglotCNN
-
     torch.manual_seed(0)
-    maml = learn2learn.algorithms.MAML(OmniglotCNN(5), lr=INNER_RATE, first_order=False)
+    network = peer_module("learn2learn.vision.models").OmniglotCNN(5)
+    maml = peer_module("learn2learn.algorithms").MAML(network, lr=INNER_RATE, first_order=False)
     optimizer = torch.optim.Adam(maml.parameters(), OUTER_RATE)
     steps = 0
 
@@ -52,7 +47,7 @@ def peer(train: Sampler, test: Sampler) -> Turn:
         learner.adapt(F.cross_entropy(learner(episode.support_inputs), episode.support_labels))
         return learner(episode.query_inputs), episode.query_labels
 
-    def turn(seconds: float) -> tuple[float, int]:
+    def turn(seconds: float) -> tuple[float, float, int]:
         nonlocal steps
         spent = 0.0
         while spent < seconds:
@@ -68,7 +63,8 @@ def peer(train: Sampler, test: Sampler) -> Turn:
             steps += 1
             spent += time.perf_counter() - begun
         found = [adapted_logits(test, index) for index in range(EPISODES)]
-        return float(np.mean([float((logits.argmax(1) == labels).float().mean()) for logits, labels in found])), steps
+        accuracy = np.mean([float((logits.argmax(1) == labels).float().mean()) for logits, labels in found])
+        return spent, float(accuracy), steps
 
     return turn
 
@@ -76,16 +72,16 @@ def peer(train: Sampler, test: Sampler) -> Turn:
 def ours(trainer: MetaTrainer, architecture: tuple[int, ...], rate: float, tasks: int) -> Turn:
     """Warm-up as `metanas train` does it."""
 
-    def turn(seconds: float) -> tuple[float, int]:
+    def turn(seconds: float) -> tuple[float, float, int]:
         begun = time.perf_counter()
-        while time.perf_counter() - begun < seconds:
+        while (spent := time.perf_counter() - begun) < seconds:
             trainer.train([[architecture] * tasks] * 10, trainer.version * tasks, rate)
         jobs = [
             EvaluationJob(SUPERNET, architecture, Cost(0, 0), "validation", (index,), 0, 0, trainer.version)
             for index in range(EPISODES)
         ]
         results = [row.accuracy for rows in trainer.executor.run(jobs) for row in rows]
-        return float(np.mean([accuracy for accuracy in results if accuracy is not None])), trainer.version
+        return spent, float(np.mean([accuracy for accuracy in results if accuracy is not None])), trainer.version
 
     return turn
 
@@ -111,13 +107,15 @@ def main() -> None:
         }
         minutes: dict[str, float | None] = dict.fromkeys(turns)
         best = dict.fromkeys(turns, 0.0)
-        for number in range(1, int(60 * asked.limit / asked.turn) + 1):
-            for name in [name for name in turns if minutes[name] is None]:
-                accuracy, steps = turns[name](asked.turn)
+        spent = dict.fromkeys(turns, 0.0)
+        while running := [name for name in turns if minutes[name] is None and spent[name] < 60 * asked.limit]:
+            for name in running:
+                seconds, accuracy, steps = turns[name](asked.turn)
+                spent[name] += seconds
                 best[name] = max(best[name], accuracy)
-                print(f"{number * asked.turn:5.0f} s  {name:12} {accuracy:.2%} after {steps} steps", flush=True)
+                print(f"{spent[name]:5.0f} s  {name:12} {accuracy:.2%} after {steps} steps", flush=True)
                 if accuracy >= GOAL:
-                    minutes[name] = number * asked.turn / 60
+                    minutes[name] = spent[name] / 60
     rows = [
         (name, f"{found:.1f}" if found else f"more than {asked.limit:g}", f"{best[name]:.2%}")
         for name, found in minutes.items()
@@ -128,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

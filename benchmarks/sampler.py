@@ -6,7 +6,6 @@ folder that holds Omniglot.
 """
 
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 from torchvision import transforms
 
-from benchmarks.rounds import arguments, finish, in_turn, ratio, table
+from benchmarks.rounds import arguments, finish, in_turn, peer_module, ratio, run, table
 from tasks.episodes import EpisodeSampler, EpisodeSpec, as_tensor
 from tasks.pool import load_pool
 from tasks.task import ImageForm, Task
@@ -67,21 +66,16 @@ def in_memory() -> TensorDataset:
 
 def peer(images: Dataset[Any]) -> Callable[[], object]:
     """Draws tasks with the transforms of learn2learn's `omniglot_tasksets`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import learn2learn
-        from learn2learn.data.transforms import ConsecutiveLabels, FusedNWaysKShots, LoadData, RemapLabels
-        from learn2learn.vision.transforms import RandomClassRotation
-
-    dataset = learn2learn.data.MetaDataset(images)
+    data, vision = peer_module("learn2learn.data"), peer_module("learn2learn.vision")
+    dataset = data.MetaDataset(images)
     steps = [
-        FusedNWaysKShots(dataset, n=WAYS, k=SHOTS + QUERIES),
-        LoadData(dataset),
-        RemapLabels(dataset),
-        ConsecutiveLabels(dataset),
-        RandomClassRotation(dataset, [0.0, 90.0, 180.0, 270.0]),
+        data.transforms.FusedNWaysKShots(dataset, n=WAYS, k=SHOTS + QUERIES),
+        data.transforms.LoadData(dataset),
+        data.transforms.RemapLabels(dataset),
+        data.transforms.ConsecutiveLabels(dataset),
+        vision.transforms.RandomClassRotation(dataset, [0.0, 90.0, 180.0, 270.0]),
     ]
-    taskset = learn2learn.data.Taskset(dataset, task_transforms=steps, num_tasks=-1)
+    taskset = data.Taskset(dataset, task_transforms=steps, num_tasks=-1)
     return lambda: [taskset.sample() for _ in range(EPISODES)]
 
 
@@ -111,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,7 @@
 """How metanas scales: workers, tasks a step, and memory over many steps.
 
-Default network of the elastic stages, 5-way 1-shot with 15 queries, no inner steps, bfloat16.
+Default network of the elastic stages, 5-way 1-shot with 15 queries, no inner steps, bfloat16. Memory is that of driver
+and workers together, while every step trains two architectures drawn at random.
 """
 
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.digits import configuration
-from benchmarks.rounds import arguments, finish, in_turn, ratio, table
+from benchmarks.rounds import arguments, finish, in_turn, ratio, run, spread, table
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_space
 from metanas.config import RunConfig
 from metanas.learning.executor import Executor
@@ -27,13 +28,17 @@ class Resident:
     """A job that tells the resident memory of its worker, in MiB."""
 
     def run(self, worker: Worker) -> tuple[int, float]:
-        status = Path("/proc/self/status").read_text()
-        return os.getpid(), int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return os.getpid(), memory_now()
+
+
+def memory_now() -> float:
+    """MiB of resident memory of this process, as Linux tells."""
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
 
 def resident(executor: Executor) -> float:
-    """Of all workers together."""
-    return sum(dict(executor.run([Resident()] * 4 * executor.workers)).values())
+    """Of the driver and all workers together."""
+    return memory_now() + sum(dict(executor.run([Resident()] * 4 * executor.workers)).values())
 
 
 def run_config(workers: int) -> RunConfig:
@@ -44,7 +49,8 @@ def run_config(workers: int) -> RunConfig:
 def main() -> None:
     """Prints the three tables."""
     asked = arguments(__doc__.splitlines()[0], rounds=5)
-    default = make_space(run_config(1)).default
+    space, rng = make_space(run_config(1)), np.random.default_rng(0)
+    default = space.default
     with ExitStack() as stack:
         trainers = {
             workers: MetaTrainer(SUPERNET, stack.enter_context(make_executor(WorkerRecipe(run_config(workers)))))
@@ -62,18 +68,20 @@ def main() -> None:
             for count in TASKS
         }
         seconds = in_turn(contenders, asked.rounds)
-        cost = {count: float(np.median(seconds[f"{count} tasks"])) / (count * max(2, 32 // count)) for count in TASKS}
-        table(("two workers", "ms a task"), [(f"{count} tasks a step", f"{1000 * cost[count]:.1f}") for count in TASKS])
+        cost = {c: spread(1000 * seconds[f"{c} tasks"] / (c * max(2, 32 // c))) for c in TASKS}
+        table(("two workers", "ms a task"), [(f"{count} tasks a step", str(cost[count])) for count in TASKS])
 
         memory = [resident(trainers[2].executor)]
         for look in range(LOOKS):
-            trainers[2].train([[default] * 2] * (LONG // LOOKS), 2 * look * (LONG // LOOKS), RATE)
+            steps = [[space.sample(rng), space.sample(rng)] for _ in range(LONG // LOOKS)]
+            trainers[2].train(steps, 2 * look * len(steps), RATE)
             memory.append(resident(trainers[2].executor))
         growth = memory[-1] / memory[1] - 1
         print("\nresident memory, MiB: " + ", ".join(f"{m:.0f}" for m in memory))
         print(f"from step {LONG // LOOKS} to step {LONG}: {growth:+.1%}")
-    finish(asked, workers_ratio=gain, cost_per_task={str(k): v for k, v in cost.items()}, memory_growth=growth)
+    costs = {f"milliseconds_of_a_task_{count}": found for count, found in cost.items()}
+    finish(asked, workers_ratio=gain, **costs, memory_growth=growth)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

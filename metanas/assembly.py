@@ -11,12 +11,14 @@ from metanas.api import Architecture
 from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, read_keys
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, InProcess, RayActors
-from metanas.learning.learner import Learner
+from metanas.learning.learner import Learner, Precision, native_precision
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Sampler, Worker
+from metanas.native import compiled
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
+from metanas.spaces.fused import SOURCE
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.space import Family, Space
 from metanas.spaces.stages import Stages
@@ -73,7 +75,12 @@ def make_learner(config: RunConfig, network: str = SUPERNET, device: str = "cpu"
     fresh = family.initial_weights(torch_stream(config.seed, "weights", network))
     shared = {name: weight.to(device) for name, weight in fresh.items()}
     meta = {name: value.to(device) for name, value in Learner.initial_meta(shared, config.inner).items()}
-    return Learner(SuperNet(family, shared), meta, config.inner, config.precision)
+    return Learner(SuperNet(family, shared), meta, config.inner, precision_of(config))
+
+
+def precision_of(config: RunConfig) -> Precision:
+    """What the configuration says, or what `auto` means here."""
+    return native_precision(_device()) if config.precision == "auto" else config.precision
 
 
 def make_pool(config: RunConfig, data: Path | None, download: bool = False) -> Pool:
@@ -126,6 +133,24 @@ def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
         for test in config.test:
             samplers[test.name] = EpisodeSampler(pool.test, test.draw, config.seed, f"test {test.name}")
     return samplers
+
+
+def training_pool(config: RunConfig, data: Path | None, download: bool = False) -> Pool:
+    """The pool that meta-training needs. Raises MetanasError where it lacks what the configuration draws from it."""
+    pool = make_pool(config, data, download)
+    if not pool.validation:
+        raise MetanasError(
+            f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
+            "some under splits.validation."
+        )
+    make_samplers(config, pool)
+    return pool
+
+
+def uncompiled(config: RunConfig) -> str | None:
+    """Why no operations are compiled for this processor, so that training takes longer; None where they are."""
+    found = compiled(SOURCE, getattr(torch, precision_of(config))) if _device() == "cpu" else None
+    return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from metanas.errors import MetanasError
-from metanas.learning.learner import Inner, Precision
+from metanas.learning.learner import Inner
 from metanas.learning.transfer import Adaptation
 from metanas.measuring.measures import Estimator
 from metanas.measuring.standalone import Training
@@ -94,7 +94,7 @@ class RunConfig(_Section):
     adaptation: Adaptation = Adaptation()
     workers: int = Field(default=2, ge=0)  # Ray actors; 0 runs in this process
     store: StoreUrl | None = None  # None for SQLite in the run's folder
-    precision: Precision = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # what pays where the run begins; its folder says which
 
     @model_validator(mode="after")
     def _own_names(self) -> Self:

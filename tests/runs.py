@@ -39,6 +39,7 @@ TINY: dict[str, Any] = {
     "predictor": {"floor": -1.0},
     "adaptation": {"steps": 3, "candidates": 2},
     "workers": 0,
+    "precision": "float32",
 }
 
 GENERATIONS = 5  # the first population, one for each of `generation_steps`, and the finalists

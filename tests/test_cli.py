@@ -378,6 +378,9 @@ class TestMistakes:
             (["train", "CONFIG", "--out", "run", "--hold-out", "neu"], "neu"),
             (["train", "CONFIG", "--out", "run", "--set", "train.ways=9"], "digits"),
             (["train", "CONFIG", "--out", "RUN"], "--resume"),
+            (["plan", "CONFIG", "--workers", "2", "--hold-out", "neu"], "neu"),
+            (["plan", "CONFIG", "--workers", "2", "--set", "train.ways=9"], "digits"),
+            (["plan", "CONFIG", "--minutes", "0"], "--minutes"),
             (["evaluate", "nowhere"], "nowhere"),
             (["evaluate", "RUN", "--episodes", "nowhere"], "nowhere"),
             (["report", "nowhere"], "nowhere"),
@@ -417,6 +420,24 @@ class TestMistakes:
         assert (tmp_path / "here" / "kept").read_text() == "mine"
         assert not (tmp_path / "run").exists()
         assert not (tmp_path / "model").exists()
+
+    def test_a_file_that_only_a_worker_finds_cut_off_is_named(
+        self, metanas: Command, config: Path, tmp_path: Path
+    ) -> None:
+        for line in ("labels", "lids"):
+            write_digits(tmp_path / "lines" / line, [4, 5, 6], 0, 7)
+        cut = next((tmp_path / "lines" / "labels").rglob("3.png"))
+        cut.write_bytes(cut.read_bytes()[:60])
+        pool = {
+            "name": "lines",
+            "sources": [{"name": "lines", "kind": "folder", "path": str(tmp_path / "lines")}],
+            "splits": {"by": "task", "train": ["lines/labels"], "validation": ["lines/lids"]},
+        }
+        words = ("--workers", 2, "--set", f"pool={json.dumps(pool)}")
+        code, out, err = metanas("train", config, "--out", "run", *words)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith("metanas: ")
+        assert str(cut) in err
 
     def test_predicting_what_is_no_image_names_the_file_and_answers_the_others(
         self, metanas: Command, adapted: Path, digits: tuple[Path, list[Path]], tmp_path: Path

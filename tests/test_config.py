@@ -27,6 +27,7 @@ def test_the_configurations_of_the_project_are_read(path: Path) -> None:
     kinds = {"search": SearchConfig, "enlarge": EnlargeConfig}
     config = read_config(path, kinds[path.stem]) if path.stem in kinds else load_config(path)
     assert config.name == content["name"]
+    assert not isinstance(config, RunConfig) or config.precision == "auto"  # each machine runs what pays on it
 
 
 def test_images_are_grey_or_of_three_colours() -> None:

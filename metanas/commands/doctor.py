@@ -38,6 +38,16 @@ _LIBRARIES = (
         "sys.exit(found) if isinstance(found, str) else print('made for this processor')",
         "install a C compiler or name it in CC: without it training takes up to twice as long",
     ),
+    (
+        "precision",
+        "import torch\n"
+        "from metanas.learning.learner import native_precision\n"
+        "device = 'cuda' if torch.cuda.is_available() else 'cpu'\n"
+        "found, name = native_precision(device), 'processor' if device == 'cpu' else 'GPU'\n"
+        "has = 'has instructions for bfloat16' if found == 'bfloat16' else 'would have to emulate bfloat16'\n"
+        "print(f'auto is {found}: the {name} {has}')",
+        "reinstall torch",
+    ),
 )
 
 # Where the common data sets lie in a data folder: single files, or torchvision's layout.

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metanas.api import Architecture
-from metanas.assembly import left_out, make_space
+from metanas.assembly import left_out, make_space, precision_of
 from metanas.commands.blocks import meta_network
 from metanas.commands.candidates import candidates
 from metanas.config import RunConfig
@@ -181,7 +181,7 @@ def _fine_tuned(
 
     A thread each: their batches are too small for more than one core.
     """
-    adaptation, precision = config.adaptation, config.precision
+    adaptation, precision = config.adaptation, precision_of(config)
     augment = augmentation(adaptation.augment) if adaptation.augment else None
     threads = torch.get_num_threads()
 

@@ -3,26 +3,28 @@
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from metanas.api import Architecture, Cost
-from metanas.assembly import NETWORKS, SUPERNET, WorkerRecipe, make_executor, make_learner, make_space
+from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_learner, make_space, training_pool
 from metanas.config import RunConfig
+from metanas.errors import MetanasError
 from metanas.learning.executor import Executor
 from metanas.learning.state import pack
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.worker import EvaluationJob, Worker
-from metanas.search.schedule import Budget, SearchSettings, evaluations_after
+from metanas.search.loop import CHUNK
+from metanas.search.schedule import Budget, SearchSettings, evaluations_after, evaluations_of_choice, left_out
 from metanas.spaces.space import Space
 
 PROBE = 8.0
 """Seconds that each of the three kinds of work is measured for: warm-up, later steps, evaluations."""
-ROW = 250
-"""Bytes of an evaluation in the store and its share of the log."""
+ROW, LINE = 250, 190
+"""Bytes of an evaluation in the store and its share of the log, and of a line of the log on CHUNK steps."""
 MIB = 2**20
 
 
@@ -58,11 +60,15 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        return self.set_up + sum(phase.training + phase.evaluation for phase in self.phases)
+        return self.set_up + _seconds(self.phases)
 
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+
+def _seconds(phases: Sequence[Phase]) -> float:
+    return sum(phase.training + phase.evaluation for phase in phases)
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,10 @@ def plan(config: RunConfig, data: Path | None = None, minutes: float | None = No
     With `minutes` the plan says what to change when the run would take longer. Writes nothing but the images' cache.
     Raises MetanasError where `train` would.
     """
+    if minutes is not None and minutes <= 0:
+        raise MetanasError(f"--minutes {minutes:g}: expected the minutes that there are, more than 0.")
     started = time.monotonic()
+    training_pool(config, data)
     space = make_space(config)
     with make_executor(WorkerRecipe(config, data)) as executor:
         executor.run([PeakMemory()] * max(1, executor.workers))  # waits for the workers
@@ -93,7 +102,7 @@ def plan(config: RunConfig, data: Path | None = None, minutes: float | None = No
         rates = _measure(config, space, executor, set_up)
         workers = sum(executor.run([PeakMemory()] * executor.workers)) if config.workers else 0.0
     phases = foresee(config.budget, config.search, rates)
-    found = Plan(rates.set_up, phases, peak_memory() + workers, _disk(config), None)
+    found = Plan(rates.set_up, phases, peak_memory() + workers, _disk(config, rates, phases), None)
     return replace(found, advice=None if minutes is None else _advice(config, rates, found, minutes))
 
 
@@ -110,9 +119,13 @@ def foresee(budget: Budget, settings: SearchSettings, rates: Rates) -> tuple[Pha
     for number, name in enumerate(names):
         step = rates.later_step if 0 < number <= budget.choice else rates.warmup_step
         measuring = evaluations_after(settings, budget, number) * rates.evaluation
-        steps = budget.steps[number]
-        if budget.minutes is not None:
-            steps = max(0, round((budget.ends[number] * budget.minutes * 60 - measuring - clock) / step))
+        if left_out(settings, budget, number, clock, rates.evaluation):
+            steps = 0
+            measuring = evaluations_of_choice(settings) * rates.evaluation if number == budget.choice else 0.0
+        elif budget.minutes is None:
+            steps = budget.steps[number]
+        else:
+            steps = max(CHUNK, round((budget.ends[number] * budget.minutes * 60 - measuring - clock) / step))
         phases.append(Phase(name, steps, steps * step, measuring))
         clock += steps * step + measuring
     return tuple(phases)
@@ -158,19 +171,25 @@ def _evaluation_seconds(config: RunConfig, space: Space, executor: Executor, rng
     return (time.monotonic() - begun) / done
 
 
-def _disk(config: RunConfig) -> float:
-    """Weights, a checkpoint with two moments a weight, the baselines' weights, and the store."""
-    size = {name: sum(a.nbytes for a in pack(make_learner(config, name)).values()) for name in NETWORKS}
-    phases = range(len(config.budget.steps))
-    rows = sum(evaluations_after(config.search, config.budget, phase) for phase in phases)
-    return (4 * size[SUPERNET] + sum(size[n] for n in NETWORKS if n != SUPERNET) + rows * ROW) / MIB
+def _disk(config: RunConfig, rates: Rates, phases: Sequence[Phase]) -> float:
+    """Weights, a checkpoint with two moments a weight, the store and the log."""
+    weights = sum(array.nbytes for array in pack(make_learner(config)).values())
+    rows = sum(phase.evaluation for phase in phases) / rates.evaluation
+    lines = sum(phase.steps for phase in phases) / CHUNK
+    return (4 * weights + rows * ROW + lines * LINE) / MIB
 
 
 def _advice(config: RunConfig, rates: Rates, found: Plan, minutes: float) -> str:
     """One sentence for somebody who has `minutes`."""
     if found.seconds <= 60 * minutes:
         return f"It fits into {minutes:g} minutes."
-    left = max(0.1, minutes - rates.set_up / 60)
+    shortest = _seconds(foresee(replace(config.budget, minutes=0.0), config.search, rates))
+    left = minutes - rates.set_up / 60
+    if 60 * left < shortest:
+        return (
+            f"{minutes:g} minutes are too few: setting up takes {rates.set_up:.0f} s, and the shortest training with "
+            f"its evaluations {shortest:.0f} s; smaller search.episodes and search.final_episodes shorten these."
+        )
     fitting = foresee(replace(config.budget, minutes=left), config.search, rates)
     steps, measuring = sum(p.steps for p in fitting), sum(p.evaluation for p in fitting)
     text = (

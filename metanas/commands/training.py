@@ -4,7 +4,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metanas.assembly import SUPERNET, WorkerRecipe, left_out, make_executor, make_pool, make_samplers, make_space
+from metanas.assembly import (
+    SUPERNET,
+    WorkerRecipe,
+    left_out,
+    make_executor,
+    make_space,
+    precision_of,
+    training_pool,
+    uncompiled,
+)
 from metanas.commands.blocks import Context, make_features, scoring_batch
 from metanas.config import RunConfig, as_yaml
 from metanas.errors import MetanasError
@@ -42,14 +51,10 @@ def train(
     goes on from its last checkpoint, to the result that it would have reached; a finished one is left as it is. Raises
     MetanasError before anything is written when pool, space or folder are not as they should be.
     """
-    pool = make_pool(config, data, download)
-    if not pool.validation:
-        raise MetanasError(
-            f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
-            "some under splits.validation."
-        )
+    folder = RunFolder(out)
+    config = _settled(config, folder, resume)
     # All say what is wrong with the configuration before anything is written.
-    make_samplers(config, pool)
+    pool = training_pool(config, data, download)
     if (text := left_out((*pool.train, *pool.validation, *pool.test))) is not None:
         show({"event": "note", "text": text})
     space = make_space(config)
@@ -60,7 +65,6 @@ def train(
     features = make_features(config, space, out, timed, blocks, context)
     limits = make_limits(features.cost, config.search.limits)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
-    folder = RunFolder(out)
     folder.begin(config, resume)
     folder.tell_changes(pool.contents, show)
     if (out / "population.json").exists():
@@ -69,6 +73,12 @@ def train(
         trainer = MetaTrainer(SUPERNET, executor)
         screen = Screen(config.predictor.floor, config.seed, config.predictor.audit)
         progress = _restore(folder, store, config.budget.choice, space, trainer, strategy, screen, features)
+        listener = RunListener(
+            folder, store, lambda p: folder.save_checkpoint(p, trainer.state(), strategy.state()), show
+        )
+        if (why := uncompiled(config)) is not None:
+            text = f"training takes up to twice as long, as nothing can be compiled here ({why}): metanas doctor"
+            listener.event("note", seconds=progress.seconds, text=text)
         search = Search(
             seed=config.seed,
             space=space,
@@ -80,9 +90,7 @@ def train(
             inner_steps=config.inner.steps,
             budget=config.budget,
             settings=config.search,
-            listener=RunListener(
-                folder, store, lambda p: folder.save_checkpoint(p, trainer.state(), strategy.state()), show
-            ),
+            listener=listener,
             progress=progress,
             limits=limits,
             objective=config.objective,
@@ -92,6 +100,14 @@ def train(
             _save_predictor(out / "predictor.safetensors", config, space, screen, features, context)
         _finish(folder, config, space, outcome, progress, trainer)
     return folder
+
+
+def _settled(config: RunConfig, folder: RunFolder, resume: bool) -> RunConfig:
+    """With a precision in place of `auto`: the one that the run began with, or this machine's where it begins now."""
+    if config.precision != "auto":
+        return config
+    begun = resume and (folder.path / "config.yaml").is_file()
+    return config.model_copy(update={"precision": folder.config.precision if begun else precision_of(config)})
 
 
 def asks_for_latency(

@@ -38,8 +38,14 @@ class TaskBatches:
         for key, left in groups.items():
             while left:
                 batch = left[: self._at_once.get(key, 1)]
+                try:
+                    part, own = self._batch(key, architectures[batch[0]], [episodes[number] for number in batch])
+                except torch.cuda.OutOfMemoryError:
+                    if len(batch) == 1:
+                        raise
+                    self._at_once[key] = len(batch) // 2
+                    continue
                 left = left[len(batch) :]
-                part, own = self._batch(key, architectures[batch[0]], [episodes[number] for number in batch])
                 parts.append(part)
                 scores.update(zip(batch, own, strict=True))
         return parts, [scores[number] for number in range(len(episodes))]
@@ -61,6 +67,8 @@ def with_room(device: torch.device, one: Callable[[], R]) -> tuple[R, int]:
     """The result of work for one task, and how many tasks like it fit into the memory that was free before it."""
     torch.cuda.reset_peak_memory_stats(device)
     before, (free, _) = torch.cuda.memory_allocated(device), torch.cuda.mem_get_info(device)
+    # What PyTorch keeps of freed tensors is free to its next ones.
+    room = ROOM * (free + torch.cuda.memory_reserved(device) - before)
     result = one()
     taken = torch.cuda.max_memory_allocated(device) - before
-    return result, max(1, int(ROOM * free / max(1, taken)))
+    return result, max(1, int(room / max(1, taken)))

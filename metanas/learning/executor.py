@@ -8,14 +8,16 @@ import ctypes
 import os
 import platform
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
 
+from metanas.errors import MetanasError
 from metanas.learning.outer import Part
 from metanas.learning.state import State
-from metanas.learning.worker import OuterStep, Worker
+from metanas.learning.worker import GradientJob, OuterStep, Worker
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
@@ -72,10 +74,11 @@ class InProcess:
         return self._worker.state(network)
 
     def train(self, network: str, steps: Sequence[OuterStep]) -> list[list[tuple[float, float]]]:
-        return [self._step(network, step) for step in steps]
+        following = [*(step.jobs for step in steps[1:]), ()]
+        return [self._step(network, step, jobs) for step, jobs in zip(steps, following, strict=True)]
 
-    def _step(self, network: str, step: OuterStep) -> list[tuple[float, float]]:
-        parts, scores = self._worker.gradients(step.jobs)
+    def _step(self, network: str, step: OuterStep, following: Sequence[GradientJob]) -> list[tuple[float, float]]:
+        parts, scores = self._worker.gradients(step.jobs, following)
         self._worker.update(network, parts, step.rate)
         return scores
 
@@ -97,7 +100,12 @@ class _Actor:
     def __init__(self, make_worker: Callable[[], Worker]) -> None:
         torch.set_num_threads(1)
         _keep_freed_memory()
-        self._worker = make_worker()
+        self._make_worker = make_worker
+
+    @cached_property
+    def _worker(self) -> Worker:
+        """Made by the first call, which tells what went wrong: of a constructor's error Ray keeps only the text."""
+        return self._make_worker()
 
     def load(self, network: str, state: State) -> None:
         self._worker.load(network, state)
@@ -145,10 +153,10 @@ class RayActors:
 
     def load(self, network: str, state: State) -> None:
         shared = self._ray.put(state)
-        self._ray.get([actor.load.remote(network, shared) for actor in self._actors])
+        self._get([actor.load.remote(network, shared) for actor in self._actors])
 
     def state(self, network: str) -> State:
-        found: State = self._ray.get(self._actors[0].state.remote(network))
+        found: State = self._get(self._actors[0].state.remote(network))
         return found
 
     def train(self, network: str, steps: Sequence[OuterStep]) -> list[list[tuple[float, float]]]:
@@ -162,8 +170,8 @@ class RayActors:
             parts = [part for part, _ in results]
             scores.append([score for _, score in results])
             updates += [actor.update.remote(network, step.rate, *parts) for actor in self._actors]
-        found = [self._ray.get(of_step) for of_step in scores]
-        self._ray.get(updates)
+        found = [self._get(of_step) for of_step in scores]
+        self._get(updates)
         return found
 
     def run(self, jobs: Sequence[Job[R]]) -> list[R]:
@@ -183,8 +191,22 @@ class RayActors:
     def _finish_one(self, pending: dict[Any, tuple[int, Any]], results: list[Any]) -> Any:
         (done,), _ = self._ray.wait(list(pending), num_returns=1)
         index, actor = pending.pop(done)
-        results[index] = self._ray.get(done)
+        results[index] = self._get(done)
         return actor
+
+    def _get(self, asked: Any) -> Any:
+        """What was asked for. Raises what the job raised, a user's mistake as the one sentence that it is."""
+        try:
+            return self._ray.get(asked)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, MetanasError):
+                raise error.cause from error
+            raise
+        except (self._ray.exceptions.RayActorError, self._ray.exceptions.OutOfMemoryError) as error:
+            raise MetanasError(
+                "a worker's process died, most often for want of memory: free some or ask for fewer workers, then go "
+                "on from the last checkpoint with --resume."
+            ) from error
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metanas.api import Architecture
-from metanas.learning.inner import HEAD, Weights, apply_head, discriminant_head, inner_loop
+from metanas.learning.inner import HEAD, Weights, apply_head, discriminant_head, inner_loop, prototype_head
 from metanas.learning.meta import MetaGradient, Method, Problem, meta_gradient
 from metanas.learning.problems import (
     SCALE,
@@ -45,6 +45,18 @@ class Inner:
 
 
 Precision = Literal["float32", "bfloat16"]
+
+
+def native_precision(device: str) -> Precision:
+    """bfloat16 where the processor (AVX-512 BF16, which AMX comes with) or the GPU has instructions for it.
+
+    Elsewhere it is emulated and float32 is faster.
+    """
+    if device == "cuda":
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has = torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if has else "float32"
 
 
 class Learner:
@@ -183,10 +195,21 @@ class Learner:
 
     def evaluate(self, architecture: Architecture, episode: EpisodeData, steps: int) -> tuple[float, float]:
         """Accuracy and loss on the query set after `steps` inner steps on the support set."""
-        weights = self.adapt(architecture, episode.support_inputs, episode.support_labels, episode.ways, steps)
-        logits = self.logits(architecture, weights, episode.support_inputs, episode.query_inputs)
+        if steps:
+            weights = self.adapt(architecture, episode.support_inputs, episode.support_labels, episode.ways, steps)
+            logits = self.logits(architecture, weights, episode.support_inputs, episode.query_inputs)
+        else:
+            logits = self._nearest_prototypes(architecture, episode)
         labels = episode.query_labels.to(self.device)
         return float(accuracy(logits, labels)), float(F.cross_entropy(logits, labels))
+
+    @torch.no_grad()
+    def _nearest_prototypes(self, architecture: Architecture, episode: EpisodeData) -> Tensor:
+        """The logits of queries without an inner step: one look at the support set serves the head and statistics."""
+        inputs, labels, _ = tensors_of(episode, self.device)
+        features = self.features(architecture, self._weights(architecture), inputs, len(labels))
+        head = prototype_head(features[: len(labels)], labels, episode.ways, self.meta[SCALE].exp())
+        return apply_head(head, features[len(labels) :])
 
     def support_logits(self, architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """Differentiable logits (S, K) of the support set itself."""

@@ -39,7 +39,9 @@ class SuperNet:
         self.network = lru_cache(maxsize=256)(self._network)
 
     def _network(self, architecture: Architecture) -> Features:
-        return self.space.build(architecture).requires_grad_(False)
+        # Without numbers of its own: it runs on weights that are given, and hundreds are kept.
+        with torch.device("meta"):
+            return self.space.build(architecture).requires_grad_(False)
 
     def weights(self, architecture: Architecture) -> Weights:
         """Views of the shared weights that `architecture` uses, under the names of its plain module."""

@@ -8,6 +8,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -57,6 +58,8 @@ class Worker:
         self.measures = dict(measures or {})
         self.optimizers = {name: OuterOptimizer(learner) for name, learner in self.learners.items()}
         self.batches = {name: TaskBatches(learner) for name, learner in self.learners.items()}
+        self._drawing = ThreadPoolExecutor(1)
+        self._ahead: dict[Sequence[GradientJob], Future[list[NamedEpisode]]] = {}
 
     def load(self, network: str, state: State) -> None:
         """Copies weights into one network, and into its optimiser what it had learned with them."""
@@ -66,14 +69,25 @@ class Worker:
         """What `load` needs to go on from here."""
         return self.optimizers[network].state()
 
-    def gradients(self, jobs: Sequence["GradientJob"]) -> tuple[list[Part], list[tuple[float, float]]]:
-        """The gradients of one step, and loss and accuracy of every job: on a GPU several tasks at once."""
+    def gradients(
+        self, jobs: Sequence["GradientJob"], following: Sequence["GradientJob"] = ()
+    ) -> tuple[list[Part], list[tuple[float, float]]]:
+        """The gradients of one step, and loss and accuracy of every job: on a GPU several tasks at once.
+
+        While a GPU computes, the episodes of the `following` jobs are drawn here for the next call.
+        """
         network, drop_path = jobs[0].network, jobs[0].drop_path
         if self.learners[network].device.type == "cpu" or drop_path:
             found = [job.run(self) for job in jobs]
             return [part for part, _ in found], [scores for _, scores in found]
-        episodes = [self.samplers["train"].episode(job.episode) for job in jobs]
+        episodes = (self._ahead.pop(jobs, None) or self._draw(jobs)).result()
+        if following:
+            self._ahead[following] = self._draw(following)
         return self.batches[network].gradients([job.architecture for job in jobs], episodes)
+
+    def _draw(self, jobs: Sequence["GradientJob"]) -> "Future[list[NamedEpisode]]":
+        sampler = self.samplers["train"]
+        return self._drawing.submit(lambda: [sampler.episode(job.episode) for job in jobs])
 
     def update(self, network: str, parts: Sequence[Part], rate: float) -> None:
         """An outer step; the same on every worker, so that weights need not travel."""

@@ -23,8 +23,8 @@ from metanas.search.schedule import (
     Progress,
     SearchSettings,
     evaluations_after,
-    evaluations_of_choice,
     leader_share,
+    left_out,
     outer_rate,
 )
 from metanas.seeding import stream
@@ -135,19 +135,9 @@ class Search:
         self._event("phase", phase="weights", duration=time.monotonic() - started)
 
     def _left_out(self) -> bool:
-        """A phase of no steps, or one that no longer fits into the minutes with what is measured after it."""
-        phase, budget = self.progress.phase, self.budget
-        if phase < 2 or self.progress.step:
-            return False
-        if budget.minutes is None:
-            return budget.steps[phase] == 0
-        if phase > budget.choice:
-            return self._seconds() >= budget.ends[phase] * budget.minutes * 60
-        measured = evaluations_after(self.settings, budget, phase)
-        if phase < budget.choice:
-            measured += evaluations_of_choice(self.settings)
-        return self._seconds() + measured * self.progress.fitness_seconds >= (
-            budget.ends[budget.choice] * budget.minutes * 60
+        progress = self.progress
+        return not progress.step and left_out(
+            self.settings, self.budget, progress.phase, self._seconds(), progress.fitness_seconds
         )
 
     def _phase_over(self, planned: int) -> bool:

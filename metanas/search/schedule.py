@@ -146,6 +146,23 @@ def leader_share(settings: SearchSettings, budget: Budget, phase: int) -> float:
     return settings.leader_share + share * (1 - settings.leader_share)
 
 
+def left_out(settings: SearchSettings, budget: Budget, phase: int, seconds: float, evaluation_seconds: float) -> bool:
+    """Whether a phase is not begun: one of no steps, or one that no longer fits with what is measured after it.
+
+    `seconds` are those of the search so far, `evaluation_seconds` those of one evaluation of one episode.
+    """
+    if phase < 2:
+        return False
+    if budget.minutes is None:
+        return budget.steps[phase] == 0
+    if phase > budget.choice:
+        return seconds >= budget.ends[phase] * budget.minutes * 60
+    measured = evaluations_after(settings, budget, phase)
+    if phase < budget.choice:
+        measured += evaluations_of_choice(settings)
+    return seconds + measured * evaluation_seconds >= budget.ends[budget.choice] * budget.minutes * 60
+
+
 def evaluations_after(settings: SearchSettings, budget: Budget, phase: int) -> int:
     """How many evaluations of one episode end a phase."""
     if not 0 < phase <= budget.choice:

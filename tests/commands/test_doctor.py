@@ -10,6 +10,7 @@ import pytest
 
 from metanas.commands import doctor
 from metanas.commands.doctor import Check, check_machine, shadows
+from metanas.learning.learner import native_precision
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,19 @@ def check(name: str, data: Path | None, folder: Path) -> Check:
 def test_this_machine_passes_but_for_what_is_not_installed(cache: Path, tmp_path: Path) -> None:
     checks = {check.name: check for check in check_machine(None, tmp_path)}
     assert list(checks) == [
-        *("python", "torch", "ray", "learn2learn", "compiled code", "machine", "disk", "cache", "data", "names")
+        *(
+            "python",
+            "torch",
+            "ray",
+            "learn2learn",
+            "compiled code",
+            "precision",
+            "machine",
+            "disk",
+            "cache",
+            "data",
+            "names",
+        )
     ]
     assert checks["learn2learn"].ok == (importlib.util.find_spec("learn2learn") is not None)
     assert {name for name, check in checks.items() if not check.ok} <= {
@@ -43,6 +56,7 @@ def test_this_machine_passes_but_for_what_is_not_installed(cache: Path, tmp_path
         "machine",
         "disk",
     }
+    assert checks["precision"].detail.startswith(f"auto is {native_precision('cpu')}: the processor ")
     assert all(check.detail and bool(check.advice) == (not check.ok) for check in checks.values())
     assert not cache.exists()
 

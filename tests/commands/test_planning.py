@@ -1,17 +1,21 @@
 """Plans: the arithmetic by hand, and against what a run then really takes."""
 
-import json
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from metanas.commands import planning
-from metanas.commands.planning import Rates, foresee, plan
+from metanas.commands.planning import PeakMemory, Rates, foresee, peak_memory, plan
 from metanas.commands.training import train
+from metanas.config import RunConfig
+from metanas.errors import MetanasError
+from metanas.learning.executor import RayActors
 from metanas.search.schedule import Budget, SearchSettings, evaluations_after
-from tests.runs import tiny_config
+from tests.runs import TINY, tiny_config
 
 RATES = Rates(set_up=7.0, warmup_step=0.1, later_step=0.2, evaluation=0.01)
 SETTINGS = SearchSettings(population=6, offspring=4, episodes=10, finalists=2, final_episodes=50)
@@ -46,6 +50,30 @@ def test_a_budget_by_minutes_fills_them() -> None:
     assert foresee(replace(budget, minutes=0.01), SETTINGS, RATES)[-1].steps == 0
 
 
+def test_a_phase_of_no_steps_measures_nothing() -> None:
+    """As `repeat.yaml` has them; the finalists are measured all the same."""
+    budget = Budget(warmup_steps=40, widening_steps=10, generation_steps=(0, 0), settling_steps=(0,))
+    assert [p.evaluation for p in foresee(budget, SETTINGS, RATES)] == pytest.approx([0.0, 0.7, 0.0, 1.5, 0.0])
+
+
+def test_generations_that_do_not_fit_are_left_out() -> None:
+    """Of 60 seconds warm-up has 21, widening 9 with 7 for the first population; then 18 are left before settling.
+
+    A generation takes 11 seconds and the choice after it 15: there is room for the choice alone.
+    """
+    phases = foresee(Budget(minutes=1, generation_steps=(1, 1)), SETTINGS, replace(RATES, evaluation=0.1))
+    assert [p.steps for p in phases] == [210, 10, 0, 0, 70, 40, 40]
+    assert [p.evaluation for p in phases] == pytest.approx([0, 7, 0, 15, 0, 0, 0])
+
+
+def test_what_train_refuses_the_plan_refuses() -> None:
+    splits = {key: value for key, value in TINY["pool"]["splits"].items() if key != "validation"}
+    with pytest.raises(MetanasError, match="no task in its validation split"):
+        plan(tiny_config(pool=TINY["pool"] | {"splits": splits}))
+    with pytest.raises(MetanasError, match="more than 0"):
+        plan(tiny_config(), minutes=0)
+
+
 def test_a_plan_of_a_run_that_fits_and_of_one_that_does_not(short_probe: None) -> None:
     config = tiny_config()
     roomy = plan(config, minutes=60)
@@ -57,27 +85,51 @@ def test_a_plan_of_a_run_that_fits_and_of_one_that_does_not(short_probe: None) -
     assert tight.seconds > 60
     assert tight.advice is not None
     assert "--minutes" in tight.advice
+    hopeless = plan(long, minutes=1e-4).advice
+    assert hopeless is not None
+    assert "too few: setting up takes" in hopeless
+    assert "--minutes" not in hopeless
+
+
+def on_disk(folder: Path) -> float:
+    """MiB of all that lies in a folder."""
+    return sum(file.stat().st_size for file in folder.rglob("*")) / 2**20
 
 
 def test_disk_is_foreseen(short_probe: None, tmp_path: Path) -> None:
-    config = tiny_config()
+    config = tiny_config(space={"options": {"widths": [[32, 64], [64, 128]]}})
     foreseen = plan(config).disk
-    out = train(config, tmp_path / "run").path
-    weights = [file for file in out.rglob("*.safetensors") if file.name != "predictor.safetensors"]
-    # The baselines come with `evaluate`.
-    assert sum(file.stat().st_size for file in weights) / 2**20 < foreseen
+    assert foreseen == pytest.approx(on_disk(train(config, tmp_path / "run").path), rel=0.25)
+
+
+def seconds_and_memory(config: RunConfig, out: Path) -> tuple[float, float]:
+    """Of a training, in a process that has done nothing else; its workers are asked before they end."""
+    taken: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        end = RayActors.__exit__
+
+        def asked(self: RayActors, *raised: object) -> None:
+            taken.extend(self.run([PeakMemory()] * self.workers))
+            end(self, *raised)  # type: ignore[arg-type]
+
+        patch.setattr(RayActors, "__exit__", asked)
+        started = time.monotonic()
+        train(config, out)
+        return time.monotonic() - started, peak_memory() + sum(taken)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_plan_comes_true_within_a_quarter(workers: int, tmp_path: Path) -> None:
-    """On a machine that has nothing else to do."""
+    """Time, memory and disk, on a machine that has nothing else to do."""
     config = tiny_config(workers=workers, image={"size": 28}, space={"options": {}})
     settings = replace(config.search, population=8, offspring=8, episodes=24)
     budget = Budget(warmup_steps=400, widening_steps=100, generation_steps=(100, 100))
     config = config.model_copy(update={"budget": budget, "search": settings})
-    foreseen = plan(config)
-    started = time.monotonic()
-    train(config, tmp_path / "run")
-    taken = time.monotonic() - started
-    assert foreseen.seconds == pytest.approx(taken, rel=0.25), json.dumps({"plan": foreseen.seconds, "run": taken})
+    out = tmp_path / "run"
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), max_tasks_per_child=1) as pool:
+        foreseen = pool.submit(plan, config).result()
+        seconds, memory = pool.submit(seconds_and_memory, config, out).result()
+    assert foreseen.seconds == pytest.approx(seconds, rel=0.25)
+    assert foreseen.memory == pytest.approx(memory, rel=0.25)
+    assert foreseen.disk == pytest.approx(on_disk(out), rel=0.25)

@@ -27,6 +27,7 @@ from metanas.config import RunConfig, as_yaml, load_config
 from metanas.errors import MetanasError
 from metanas.learning.executor import RayActors
 from metanas.learning.worker import Worker
+from metanas.native import compiled
 from metanas.run import RunFolder
 from metanas.store import Store
 from tests.runs import GENERATIONS, TINY, counted, results, rows, tiny_config, train_and_be_killed
@@ -337,6 +338,39 @@ class TestStrategies:
         config = tiny_config(search=TINY["search"] | {"limits": {"params": 10}})
         with pytest.raises(MetanasError, match=r"limits: none of 20 architectures .* within params 10; the closest"):
             train(config, tmp_path / "run")
+
+
+class TestPrecision:
+    """`auto` is settled where a run begins: what goes on from its folder computes alike on any machine."""
+
+    @pytest.mark.parametrize(("native", "other"), [("bfloat16", "float32"), ("float32", "bfloat16")])
+    def test_a_run_resumed_elsewhere_goes_on_in_its_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, native: str, other: str
+    ) -> None:
+        train(tiny_config(precision=native), tmp_path / "whole" / "run")
+        config, out = tiny_config(precision="auto"), tmp_path / "broken" / "run"
+        monkeypatch.setattr("metanas.assembly.native_precision", lambda device: native)
+        with pytest.raises(Interruption):
+            train(config, out, show=counted(interrupt, 9))
+        assert load_config(out / "config.yaml").precision == native
+        monkeypatch.setattr("metanas.assembly.native_precision", lambda device: other)
+        train(config, out, resume=True)
+        assert load_config(out / "repeat.yaml").precision == native
+        assert results(out) == results(tmp_path / "whole" / "run")
+
+
+def test_a_machine_without_a_compiler_is_told_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METANAS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    compiled.cache_clear()
+    try:
+        with pytest.raises(Interruption):
+            train(tiny_config(), tmp_path / "run", show=counted(interrupt, 1))
+    finally:
+        compiled.cache_clear()
+    (line,) = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert json.loads(line)["event"] == "note"
+    assert "no-such-compiler" in describe(json.loads(line))
 
 
 class TestMinutes:

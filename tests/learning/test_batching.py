@@ -71,11 +71,34 @@ def test_a_step_of_batches_is_the_step_of_single_tasks(monkeypatch: pytest.Monke
         torch.testing.assert_close(batched.supernet.shared[name], weight, rtol=1e-6, atol=1e-8)
 
 
+def test_where_memory_runs_out_fewer_tasks_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven were thought to fit and only three do; a single one that does not fit is an error."""
+    monkeypatch.setattr(batching, "with_room", lambda device, one: (one(), 7))
+    learner = make_learner(Inner(steps=0))
+    episodes = [small_episode(seed, dtype=torch.float64) for seed in range(9)]
+    whole, done = learner.gradients, []
+
+    def small(architecture: Any, some: Any) -> Any:
+        if len(some) > 3:
+            raise torch.cuda.OutOfMemoryError
+        done.append(len(some))
+        return whole(architecture, some)
+
+    monkeypatch.setattr(learner, "gradients", small)
+    parts, scores = TaskBatches(learner).gradients([ARCHITECTURE] * 9, episodes)
+    assert done == [part.tasks for part in parts] == [1, 3, 3, 2]
+    assert [loss for loss, _ in scores] == pytest.approx([learner.gradient(ARCHITECTURE, e)[0].loss for e in episodes])
+    monkeypatch.setattr(learner, "gradients", lambda architecture, some: small(architecture, [*some] * 4))
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        TaskBatches(learner).gradients([ARCHITECTURE], episodes[:1])
+
+
 def test_the_room_is_what_was_free_before_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1,000 bytes free, a task that takes 100 fits seven times with three tenths to spare."""
+    """Of 700 bytes free and 300 kept for reuse, a task that takes 100 fits seven times with three tenths to spare."""
     device, peak = torch.device("cuda"), iter([50, 150])
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda d: None)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda d: next(peak))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda d: (1000, 4000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda d: (700, 4000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda d: 350)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda d: next(peak))
     assert batching.with_room(device, lambda: "done") == ("done", 7)

@@ -1,18 +1,23 @@
 """Executors: order, weights on every worker, failures. That they compute the same is shown in test_training."""
 
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Event
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from metanas.api import Cost
+from metanas.api import Architecture, Cost
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, InProcess, RayActors
 from metanas.learning.learner import Inner, Learner
+from metanas.learning.outer import Part
 from metanas.learning.state import State, pack
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import EvaluationJob, GradientJob, OuterStep, Worker
@@ -65,6 +70,22 @@ class Tell:
 class Broken:
     def run(self, worker: Worker) -> None:
         raise ZeroDivisionError("a job that breaks")
+
+
+@dataclass(frozen=True)
+class Mistaken:
+    """A user's mistake that only the work itself finds, such as a file that is cut off."""
+
+    def run(self, worker: Worker) -> None:
+        raise MetanasError("'bad.png' cannot be read as an image.")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What the system does to a process when memory runs out."""
+
+    def run(self, worker: Worker) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +141,32 @@ def test_a_job_that_breaks_raises_here(executor: Executor) -> None:
     assert len(executor.run([Tell()] * 3)) == 3
 
 
+def test_a_mistake_of_the_user_is_the_same_sentence_from_every_worker(executor: Executor) -> None:
+    with pytest.raises(MetanasError) as caught:
+        executor.run([Tell(), Mistaken()])
+    assert str(caught.value) == "'bad.png' cannot be read as an image."
+
+
+def worker_without_data() -> Worker:
+    raise MetanasError("there is no file 'images.npz'.")
+
+
+@pytest.mark.usefixtures("actors")
+def test_a_mistake_that_only_a_worker_sees_is_its_sentence_too() -> None:
+    """As on another machine of a cluster, which has no such file."""
+    with RayActors(worker_without_data, 1) as executor, pytest.raises(MetanasError) as caught:
+        executor.state("net")
+    assert str(caught.value) == "there is no file 'images.npz'."
+
+
+@pytest.mark.usefixtures("actors")
+def test_a_worker_that_died_is_one_sentence() -> None:
+    with RayActors(make_worker, 1) as executor:
+        with pytest.raises(MetanasError, match=r"a worker's process died.*--resume") as caught:
+            executor.run([Killed()])
+        assert "\n" not in str(caught.value)
+
+
 def test_both_compute_the_same_bits(here: Executor, actors: Executor) -> None:
     state = pack(make_learner(seed=4))
     for executor in (here, actors):
@@ -156,6 +203,40 @@ def test_training_computes_the_same_bits_and_leaves_every_worker_with_them(here:
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
     assert len(set(actors.run([Tell()] * 8))) == 2  # two processes, one weight
     assert len({scale for _, scale in actors.run([Tell()] * 8)}) == 1
+
+
+class Drawn(Episodes):
+    """Tells which episodes were drawn."""
+
+    def __init__(self) -> None:
+        self.events = [Event() for _ in range(12)]
+
+    def episode(self, index: int) -> SmallEpisode:
+        found = super().episode(index)
+        self.events[index].set()
+        return found
+
+
+def test_beside_a_gpu_the_next_episodes_are_drawn_while_it_computes(here: Executor) -> None:
+    """In place of the GPU a device that computes a step only when the episodes of the next one are there."""
+    sampler, learner, seen = Drawn(), make_learner(seed=5), []
+
+    def gradients(architectures: Sequence[Architecture], episodes: Sequence[SmallEpisode]) -> Any:
+        seen.extend(episodes)
+        for event in sampler.events[len(seen) : len(seen) + 3]:
+            assert event.wait(60)
+        found = [learner.gradient(a, e) for a, e in zip(architectures, episodes, strict=True)]
+        return [Part.of(a, g) for a, (g, _) in zip(architectures, found, strict=True)], [(g.loss, s) for g, s in found]
+
+    worker = Worker({"net": learner}, {"train": sampler})
+    worker.learners["net"] = SimpleNamespace(device=torch.device("cuda"))  # type: ignore[assignment]
+    worker.batches["net"] = SimpleNamespace(gradients=gradients)  # type: ignore[assignment]
+    jobs = [GradientJob("net", SPACE.default, index) for index in range(12)]
+    plan = [OuterStep(tuple(jobs[i : i + 3]), rate=0.01) for i in range(0, 12, 3)]
+    here.load("net", pack(make_learner(seed=5)))
+    with InProcess(lambda: worker) as beside:
+        assert beside.train("net", plan) == here.train("net", plan)
+    assert len(seen) == 12
 
 
 def test_a_gradient_that_breaks_raises_here(executor: Executor) -> None:

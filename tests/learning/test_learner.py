@@ -1,6 +1,8 @@
 """The learner: the meta-gradients of a whole network with its prototype head, and its predictions."""
 
+import platform
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch.nn import functional as F
 
 from metanas.api import Architecture
 from metanas.learning.inner import HEAD
-from metanas.learning.learner import RATE, SCALE, Inner, Learner
+from metanas.learning.learner import RATE, SCALE, Inner, Learner, native_precision
 from metanas.learning.meta import Method
 from metanas.learning.supernet import SuperNet
 from metanas.spaces.cells import Cells
@@ -190,6 +192,21 @@ def test_without_steps_it_answers_with_the_nearest_prototype(episode: SmallEpiso
     )
 
 
+def test_without_steps_an_evaluation_looks_at_every_image_once(
+    episode: SmallEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = make_learner()
+    weights = learner.adapt(ARCHITECTURE, episode.support_inputs, episode.support_labels, episode.ways, steps=0)
+    logits = learner.logits(ARCHITECTURE, weights, episode.support_inputs, episode.query_inputs)
+    seen: list[int] = []
+    whole = learner.supernet.features
+    monkeypatch.setattr(learner.supernet, "features", lambda a, w, x, n: (seen.append(len(x)), whole(a, w, x, n))[1])
+    right, loss = learner.evaluate(ARCHITECTURE, episode, 0)
+    assert seen == [len(episode.support_labels) + len(episode.query_labels)]
+    assert loss == pytest.approx(cross_entropy(logits, episode.query_labels), rel=1e-10)
+    assert right == float((logits.argmax(1) == episode.query_labels).float().mean())
+
+
 def test_without_an_inner_loop_training_asks_the_reverse_question_too(episode: SmallEpisode) -> None:
     # No statistics of the support set: what is the support set differs between the two questions.
     family = Stages(size=8, widths=STAGES.widths, norms=("sample",))
@@ -223,6 +240,17 @@ def test_adapting_leaves_the_shared_weights_alone(episode: SmallEpisode) -> None
     learner.gradient(ARCHITECTURE, episode)
     after = learner.supernet.shared | learner.meta
     assert all(torch.equal(after[name], w) for name, w in before.items())
+
+
+def test_bfloat16_is_native_where_the_processor_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpuinfo = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not cpuinfo.is_file():
+        pytest.skip("only Linux on x86-64 lists what its processor can do")
+    listed = " avx512_bf16" in cpuinfo.read_text()
+    assert native_precision("cpu") == ("bfloat16" if listed else "float32")
+    for has in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
+        assert native_precision("cuda") == ("bfloat16" if has else "float32")
 
 
 def test_half_precision_gives_nearly_the_same_gradient() -> None:

@@ -58,6 +58,13 @@ def test_an_extracted_network_gives_the_outputs_of_the_supernet(name: str, seed:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_a_network_of_the_supernet_holds_no_numbers(name: str) -> None:
+    network = SUPERNETS[name].network(SPACES[name].default)
+    assert all(tensor.is_meta for tensor in (*network.parameters(), *network.buffers()))
+    assert SUPERNETS[name].network(SPACES[name].default) is network
+
+
 def test_an_extracted_network_owns_its_weights() -> None:
     supernet = some_supernet("stages")
     architecture = SPACES["stages"].default
