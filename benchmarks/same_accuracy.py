@@ -26,6 +26,7 @@ from metanas.learning.worker import EvaluationJob, Sampler
 
 GOAL, EPISODES = 0.97, 200
 CONFIG = Path(__file__).parents[1] / "configs" / "omniglot.yaml"
+SIZE = "image.size=28"  # learn2learn's network takes no other
 TEST = 'validation={"ways": 5, "shots": 1, "queries": 15, "rotations": false}'
 PEER_DRAW = 'train={"ways": 5, "shots": 1, "queries": 1, "rotations": true}'
 TASKS, INNER_RATE, OUTER_RATE = 32, 0.5, 0.003
@@ -94,9 +95,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
     asked = parser.parse_args()
     torch.set_num_threads(2)
-    config = load_config(CONFIG, [TEST])
+    config = load_config(CONFIG, [SIZE, TEST])
     samplers = make_samplers(config, make_pool(config, None))
-    peer_config = load_config(CONFIG, [TEST, PEER_DRAW])
+    peer_config = load_config(CONFIG, [SIZE, TEST, PEER_DRAW])
     peer_train = make_samplers(peer_config, make_pool(peer_config, None))["train"]
     with make_executor(WorkerRecipe(config)) as executor:
         settings = config.search
