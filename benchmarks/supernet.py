@@ -37,7 +37,12 @@ RATE = 1e-3
 PROCESSES = 3  # that memory is measured in
 ROUNDING = 0.05  # relative, of the loss: in float64 the two are equal, in float32 Adam's first steps let rounding grow
 NAMES = {1: DARTS, 3: tuple(f"{name} {copy}" if copy else name for copy in range(3) for name in DARTS)}
-OPERATIONS.update({name: OPERATIONS[name.split()[0]] for name in NAMES[3]})
+
+
+def cells(copies: int) -> Cells:
+    """The default space, with each operation in so many copies of other names."""
+    OPERATIONS.update({name: OPERATIONS[name.split()[0]] for name in NAMES[copies]})
+    return Cells(operations=NAMES[copies])
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Sampler:
 
 def make_learner(copies: int) -> Learner:
     """Freshly drawn weights of the cell space with every operation under that many names."""
-    space = Cells(operations=NAMES[copies])
+    space = cells(copies)
     shared = space.initial_weights(torch.Generator().manual_seed(0))
     inner = Inner(steps=0, learned_rates=False)
     return Learner(SuperNet(space, shared), Learner.initial_meta(shared, inner), inner)
@@ -80,7 +85,7 @@ def architectures(copies: int) -> list[Architecture]:
     small, rng = Cells(), np.random.default_rng(0)
     found = [small.default, *(small.sample(rng) for _ in range(SAMPLES))]
     for architecture in found:
-        Cells(operations=NAMES[copies]).check(architecture)
+        cells(copies).check(architecture)
     return found
 
 
@@ -136,7 +141,7 @@ def shared_afresh(copies: int) -> Steps:
 
 def alone_afresh(copies: int) -> Steps:
     """The default architecture by itself, in a process that never sees the shared weights."""
-    return alone(Cells(operations=NAMES[copies]).build(Cells().default))
+    return alone(cells(copies).build(Cells().default))
 
 
 def peak_memory(make: Callable[[int], Steps], copies: int) -> float:

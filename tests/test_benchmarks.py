@@ -35,7 +35,7 @@ def test_missing_data_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 def test_a_missing_peer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "learn2learn", None)
+    monkeypatch.setitem(sys.modules, "learn2learn.algorithms", None)
     with pytest.raises(MetanasError, match=r"the peer cannot be loaded .*learn2learn.* run 'make -B setup'\.$"):
         rounds.peer_module("learn2learn.algorithms")
 

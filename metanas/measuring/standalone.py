@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,7 +68,7 @@ class Training:
     epochs: int = 20
     batch: int = 64
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    rate: PositiveFloat = 4e-3
+    rate: NonNegativeFloat = 4e-3
     weight_decay: NonNegativeFloat = 0.01
     augment: str | None = None
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
