@@ -98,7 +98,7 @@ def test_a_wrong_value_is_named(change: dict[str, Any], key: str, value: str) ->
         parse(RunConfig, TINY | change, "run.yaml")
 
 
-@pytest.mark.parametrize(("key", "value"), [("rate", 0), ("drop_path", 1.0), ("weight_decay", -1), ("patience", 0)])
+@pytest.mark.parametrize(("key", "value"), [("rate", -1), ("drop_path", 1.0), ("weight_decay", -1), ("patience", 0)])
 def test_a_wrong_value_of_a_training_is_named(key: str, value: float) -> None:
     with pytest.raises(MetanasError, match=rf"^search\.yaml: key 'final\.{key}': .* got {value}\.$"):
         parse(SearchConfig, {"name": "x", "final": {key: value}}, "search.yaml")
