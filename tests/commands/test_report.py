@@ -231,7 +231,7 @@ def test_pruning_and_effects_are_told(run: Path) -> None:
     page = write_report(run, str, str, effects).read_text(encoding="utf-8")
     assert "Of 16 pruned candidates 4, drawn at random" in page
     assert "pruning missed about 8" in " ".join(page.split())
-    assert "When the last generation was chosen it stands aside: too few." in page
+    assert "The last generation: stands aside: too few." in page
     assert "gene 3: 5x5" in page
     assert page.index("gene 3: 5x5") < page.index("gene 1: max")
 
