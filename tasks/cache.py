@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -66,6 +66,23 @@ class Originals(Protocol):
 
     def opened(self) -> AbstractContextManager[Callable[[int], Image.Image]]:
         """A function from index to decoded image; it raises MetanasError for an unreadable one."""
+
+
+@dataclass(frozen=True)
+class InOneFile:
+    """What `Originals` have in common that lie one after the other in the file `place`."""
+
+    left_out: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    place: Path
+    count: int
+    content: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"image {index} of '{self.place}'"
 
 
 def open_image(file: Path | BinaryIO, name: str) -> Image.Image:

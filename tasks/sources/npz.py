@@ -12,32 +12,22 @@ import numpy as np
 from PIL import Image
 
 from metanas.errors import MetanasError
-from tasks.cache import CachedImages, array_image
+from tasks.cache import CachedImages, InOneFile, array_image
 from tasks.sources import Where
 from tasks.task import ImageForm, Task
 
 
 @dataclass(frozen=True)
-class ArchivedImages:
+class ArchivedImages(InOneFile):
     """The array `array` of an npz file; its first `leading` axes count the images.
 
     They are unpacked one after the other, so that the array need not fit in memory.
     """
 
     at_once: ClassVar[bool] = True
-    left_out: ClassVar[tuple[tuple[str, str], ...]] = ()
 
-    place: Path
     array: str
     leading: int
-    count: int
-    content: str
-
-    def __len__(self) -> int:
-        return self.count
-
-    def name(self, index: int) -> str:
-        return f"image {index} of '{self.place}'"
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[int], Image.Image]]:
@@ -96,7 +86,7 @@ def archived_images(path: Path, array: str, leading: int) -> ArchivedImages:
         raise MetanasError(f"'{path}' has no array '{array}', it holds {', '.join(sorted(names))}.")
     with ZipFile(path) as archive, archive.open(member := archive.getinfo(f"{array}.npy")) as stream:
         shape, _, _ = _header(stream)
-    return ArchivedImages(path, array, leading, int(np.prod(shape[:leading])), f"{member.CRC} {member.file_size}")
+    return ArchivedImages(path, int(np.prod(shape[:leading])), f"{member.CRC} {member.file_size}", array, leading)
 
 
 def class_names(path: Path, labels: np.ndarray, names: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from metanas.errors import MetanasError
-from tasks.cache import CachedImages, array_image
+from tasks.cache import CachedImages, InOneFile, array_image
 from tasks.sources import Where, folder, npz
 from tasks.task import ImageForm, Task
 
@@ -122,22 +122,12 @@ def cifar100(name: str, form: ImageForm, where: Where, part: Literal["train", "t
 
 
 @dataclass(frozen=True)
-class IdxImages:
+class IdxImages(InOneFile):
     """The images of an idx file, mapped, so that they need not fit in memory; `on_side` are rows for columns."""
 
     at_once: ClassVar[bool] = False
-    left_out: ClassVar[tuple[tuple[str, str], ...]] = ()
 
-    place: Path
-    count: int
     on_side: bool
-    content: str
-
-    def __len__(self) -> int:
-        return self.count
-
-    def name(self, index: int) -> str:
-        return f"image {index} of '{self.place}'"
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[int], Image.Image]]:
@@ -165,7 +155,7 @@ def _idx_task(
     classes = tuple(str(names[label]) for label in used)
     status = images.stat()
     content = f"{status.st_mtime_ns} {status.st_size}"
-    inputs = CachedImages(IdxImages(images, len(_mapped(images, axes=3)), on_side, content), form)
+    inputs = CachedImages(IdxImages(images, len(_mapped(images, axes=3)), content, on_side), form)
     return Task(name, "image", inputs, labels, classes, licence=licence, origin=str(images))
 
 
