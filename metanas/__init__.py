@@ -21,7 +21,7 @@ _PUBLIC = {
     "plan": "metanas.commands.planning",
     "predict": "metanas.commands.model",
     "read_pool": "metanas.assembly",
-    "report": "metanas.commands.explanation",
+    "report": "metanas.commands.report",
     "retrain_predictor": "metanas.commands.retrain",
     "run_search": "metanas.commands.searching:search",  # metanas.search is a package
     "train": "metanas.commands.training",

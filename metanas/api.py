@@ -1,6 +1,6 @@
 """The records that travel between the parts. No behaviour beyond what their fields imply."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -8,6 +8,9 @@ Architecture = tuple[int, ...]
 """A point of a search space: one small integer a gene."""
 
 Status = Literal["ok", "failed"]
+
+Show = Callable[[dict[str, Any]], None]
+"""Is told what happens, as the lines of a log are."""
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ def predict(
 @app.command()
 def report(run: Run, as_json: Json = False) -> None:
     """Write one HTML file on a run."""
-    from metanas.commands.explanation import report as make_report
+    from metanas.commands.report import report as make_report
     from metanas.run import RunFolder
 
     with make_show() as show:

@@ -3,14 +3,14 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from metanas.api import Architecture, Candidate, Evaluation
+from metanas.api import Architecture, Candidate, Evaluation, Show
 from metanas.config import RunConfig, TaskConfig, as_yaml, load_config, read_config, read_yaml, same_run
 from metanas.errors import MetanasError
 from metanas.files import load_arrays, save_arrays, write_text
@@ -90,7 +90,7 @@ class Folder:
                 f"the run '{self.path}' has no {name}, it did not finish; continue it with `{self._again}`."
             ) from error
 
-    def tell_changes(self, contents: Mapping[str, str], show: Callable[[dict[str, Any]], None]) -> None:
+    def tell_changes(self, contents: Mapping[str, str], show: Show) -> None:
         """Notes the content hash of each task in data.json; where one is noted, tells `show` which tasks have another.
 
         A run goes on all the same: files that were copied without their times count as changed, too.

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from metanas.api import Architecture, Evaluation
+from metanas.api import Architecture, Evaluation, Show
 from metanas.config import EnlargeConfig, SearchConfig
 from metanas.errors import MetanasError
 from metanas.found import BuiltSpace, EnlargedFolder, SearchFolder, one_thread, read_task, train_found
@@ -26,7 +26,6 @@ from metanas.spaces.scaling import Coefficients, Point, Scalable, realised
 from metanas.store import Store
 from tasks.task import ImageForm, Task
 
-Show = Callable[[dict[str, Any]], None]
 GRID = "grid"
 """The split of the store's rows on points of a grid."""
 

@@ -1,13 +1,13 @@
 """`metanas evaluate`: the meta-network and every baseline, on the same test episodes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metanas.api import Architecture
+from metanas.api import Architecture, Show
 from metanas.assembly import (
     CONV4,
     FOLDERS,
@@ -31,8 +31,6 @@ from metanas.learning.trainer import MetaTrainer
 from metanas.run import RunFolder
 from metanas.statistics import mean_interval, paired
 from tasks.episode_folders import folder_episodes
-
-Show = Callable[[dict[str, Any]], None]
 
 
 def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda event: None) -> list[dict[str, Any]]:

@@ -1,8 +1,6 @@
-"""`metanas report`, with the choices that raise or lower what the predictor expects of what a run chose."""
+"""Which choices raise or lower what the predictor expects of the architecture that a run chose."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,26 +8,9 @@ from metanas.api import Architecture
 from metanas.assembly import make_space
 from metanas.commands.blocks import features_of
 from metanas.commands.figures import GeneEffect
-from metanas.commands.report import write_report
-from metanas.errors import MetanasError
 from metanas.run import RunFolder
 from predictors.explain import gene_effects, swaps
 from predictors.saved import load_predictor
-
-
-def report(run: RunFolder, show: Callable[[dict[str, Any]], None] = lambda event: None) -> Path:
-    """Writes report.html into the run's folder and returns its path. Raises MetanasError.
-
-    `show` is told why the predictor's explanation is missing where it cannot be made, as with a latency table of
-    another device; the results are there all the same.
-    """
-    space = make_space(run.config)
-    effects: list[GeneEffect] = []
-    try:
-        effects = explain(run)
-    except MetanasError as error:
-        show({"event": "note", "text": f"without the predictor's explanation: {error}"})
-    return write_report(run.path, space.draw, space.describe, effects)
 
 
 def explain(run: RunFolder) -> list[GeneEffect]:

@@ -1,7 +1,7 @@
 """An adapted network: made for a new task's folder, saved, loaded, and asked about files."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from metanas.api import Architecture
+from metanas.api import Architecture, Show
 from metanas.assembly import left_out, make_space, precision_of
 from metanas.commands.blocks import meta_network
 from metanas.commands.candidates import candidates
@@ -39,8 +39,6 @@ from tasks.sources import Where
 from tasks.sources.folder import SUFFIXES
 from tasks.sources.folder import load as load_folder
 
-Show = Callable[[dict[str, Any]], None]
-
 
 @dataclass(frozen=True)
 class Expected:
@@ -53,8 +51,8 @@ class Expected:
 
 
 @dataclass(frozen=True)
-class _About:
-    """What model.json must hold."""
+class Adapted:
+    """What model.json must hold of a network for one task."""
 
     config: RunConfig
     architecture: Architecture
@@ -63,15 +61,11 @@ class _About:
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Adapted):
     """A network for one task: plain features with recorded support statistics, and a linear head."""
 
-    config: RunConfig
-    architecture: Architecture
-    classes: tuple[str, ...]
     network: Features
     head: dict[str, Tensor]
-    expected: Expected
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
@@ -111,7 +105,7 @@ def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: No
     with torch.no_grad():
         network(support.inputs, len(support.inputs))
     record_statistics(network, False)
-    model = Model(config, architecture, classes, network.requires_grad_(False), head, expected)
+    model = Model(config, architecture, classes, expected, network.requires_grad_(False), head)
     _save(model, out, run)
     return model
 
@@ -123,11 +117,11 @@ def load_model(path: Path) -> Model:
         tensors = load_file(path / "weights.safetensors")
     except (OSError, ValueError, SafetensorError) as error:
         raise MetanasError(f"'{path}' is no adapted model ({error}); make one with `metanas adapt`.") from error
-    about = parse(_About, content, str(path / "model.json"))
+    about = parse(Adapted, content, str(path / "model.json"))
     network = make_space(about.config).build(about.architecture)
     network.load_state_dict({n.removeprefix("body."): t for n, t in tensors.items() if n.startswith("body.")})
     head = {name: tensors[name] for name in HEAD}
-    return Model(about.config, about.architecture, about.classes, network.requires_grad_(False), head, about.expected)
+    return Model(**vars(about), network=network.requires_grad_(False), head=head)
 
 
 def predict(model: Model, files: Sequence[Path]) -> list[dict[str, Any]]:

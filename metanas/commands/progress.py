@@ -3,11 +3,12 @@
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Show = Callable[[dict[str, Any]], None]
+from metanas.api import Show
+
 FREQUENT = ("steps", "baseline", "round", "weights", "darts")
 PAUSE = 10.0
 """Seconds between two plain lines on what is frequent."""

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from math import inf, isnan
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import yaml
 from jinja2 import Environment, StrictUndefined
 
-from metanas.api import Architecture, Evaluation
+from metanas.api import Architecture, Evaluation, Show
+from metanas.assembly import make_space
+from metanas.commands.explanation import explain
 from metanas.commands.figures import (
     GeneEffect,
     Judgement,
@@ -26,6 +28,7 @@ from metanas.commands.figures import (
     learning_curves,
     predictor_quality,
 )
+from metanas.commands.wording import count, p_value, percent, points, short, time
 from metanas.errors import MetanasError
 from metanas.files import write_text
 from metanas.run import RunFolder
@@ -92,6 +95,21 @@ class Found:
     chosen: bool
 
 
+def report(run: RunFolder, show: Show = lambda event: None) -> Path:
+    """Writes report.html into the run's folder and returns its path. Raises MetanasError.
+
+    `show` is told why the predictor's explanation is missing where it cannot be made, as with a latency table of
+    another device; the results are there all the same.
+    """
+    space = make_space(run.config)
+    effects: list[GeneEffect] = []
+    try:
+        effects = explain(run)
+    except MetanasError as error:
+        show({"event": "note", "text": f"without the predictor's explanation: {error}"})
+    return write_report(run.path, space.draw, space.describe, effects)
+
+
 def write_report(
     run: Path,
     draw: Callable[[Architecture], str],
@@ -114,7 +132,7 @@ def write_report(
     judgements = _judgements(generations)
     context = {
         "config": config,
-        "asked": {key: text for key in ASKED if (text := _short(config.get(key)))},
+        "asked": {key: text for key in ASKED if (text := short(config.get(key)))},
         "whole_config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
         "versions": _read_json(run / "versions.json") or {},
         "tests": [_test(test) for test in _read_json(run / "evaluation.json") or []],
@@ -132,12 +150,12 @@ def write_report(
         "phases": _phases(log),
         "evaluations": len(evaluations),
         "failures": [e for e in evaluations if e.status == "failed"],
-        "steps": _short(_read_json(run / "steps.json"), skip=("rates", "seconds", "minutes")),
+        "steps": short(_read_json(run / "steps.json"), skip=("rates", "seconds", "minutes")),
         "train_command": shlex.join(["metanas", "train", str(run / "config.yaml"), "--out", str(run), "--resume"]),
         "evaluate_command": shlex.join(["metanas", "evaluate", str(run)]),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": _percent, "points": _points, "p": _p_value, "count": _count, "time": _time}
+    environment.filters |= {"percent": percent, "points": points, "p": p_value, "count": count, "time": time}
     template = (files("metanas.commands") / "report.html.j2").read_text(encoding="utf-8")
     path = run / "report.html"
     write_text(path, environment.from_string(template).render(context))
@@ -277,39 +295,3 @@ def _phases(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
             spent[PHASES.get(line["phase"], line["phase"])] += line["duration"]
     rest = max((line["seconds"] for line in log), default=0.0) - sum(spent.values())
     return dict(spent) | ({"everything else": rest} if rest > 0 else {})
-
-
-def _short(value: Any, skip: Sequence[str] = ()) -> str:
-    """A section of the configuration in words; what is empty or off is left out."""
-    if isinstance(value, Mapping):
-        inner = {key.replace("_", " "): _short(item) for key, item in value.items() if key not in skip}
-        words = [text if key == "name" else f"{key} {text}" for key, text in inner.items() if text]
-        return ", ".join(words)
-    if isinstance(value, list):
-        return " ".join(f"({_short(item)})" if isinstance(item, Mapping) else _short(item) for item in value)
-    return "" if value in (None, False) else str(value)
-
-
-def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None or isnan(fraction) else f"{100 * fraction:.1f}%"
-
-
-def _points(fraction: float) -> str:
-    return "-" if isnan(fraction) else f"{100 * fraction:+.1f}"
-
-
-def _p_value(p: float) -> str:
-    if isnan(p):
-        return "-"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _count(number: int) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return str(number)
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

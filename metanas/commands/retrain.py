@@ -73,7 +73,8 @@ def retrain_predictor(
     config, space = first.config, make_space(first.config)
     others = [run for run in runs if run.config.space != config.space]
     runs = [run for run in runs if run not in others]
-    rows, refused = gather(first, [*map(_url, runs), *stores])
+    stores = [*(run.store_url for run in runs), *stores]
+    rows, refused = gather(first, stores)
     refused += [
         f"the run '{run.path}', whose space or space.options are others than those of '{first.path}', so that their "
         "architectures are other networks; retrain its own predictor with it."
@@ -102,7 +103,7 @@ def retrain_predictor(
     data = _data(features, rows, tasks)
     fitted, report = retrain(data, _costs(features, rows), config.seed, models)
     saved = Saved(report.model, config.seed, space.name, data, context)
-    number = versions.add(saved, fitted, _card(report, [*map(_url, runs), *stores], refused))
+    number = versions.add(saved, fitted, _card(report, stores, refused))
     try:
         comparison = versions.promote(number, config.seed)
     except Worse as error:
@@ -129,10 +130,6 @@ def watch(run: RunFolder, stores: Sequence[str], samples: Path | None = None) ->
             raise MetanasError(" ".join(refused))
     data = _data(features_of(run, run.config, make_space(run.config), saved), rows, tasks)
     return Watched(drift(saved, data, names), tuple(refused))
-
-
-def _url(run: RunFolder) -> str:
-    return run.store_url
 
 
 def _blocks(space: Space, models: Sequence[str], without: Sequence[str], timed: bool) -> tuple[str, ...]:

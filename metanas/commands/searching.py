@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanas.api import Architecture
+from metanas.api import Architecture, Show
 from metanas.commands.training import asks_for_latency
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
@@ -40,7 +40,6 @@ from metanas.tables.table import Table, tables_folder
 
 ENAS, DARTS = "enas", "darts"
 """The strategies that are tied to shared weights: the first asks REINFORCE's controller, the second nobody."""
-Show = Callable[[dict[str, Any]], None]
 
 
 def search(

@@ -1,9 +1,10 @@
 """`metanas train`: the whole search, into a run's folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from metanas.api import Show
 from metanas.assembly import (
     SUPERNET,
     WorkerRecipe,
@@ -33,8 +34,6 @@ from predictors.data import TOGETHER, Data
 from predictors.features import Table
 from predictors.saved import Saved, save_predictor
 from predictors.screening import Screen
-
-Show = Callable[[dict[str, Any]], None]
 
 
 def train(
