@@ -119,7 +119,8 @@ def fine_tune(
     head = [weight for name, weight in leaves.items() if name.startswith("head.")]
     body = [weight for name, weight in leaves.items() if not name.startswith("head.")]
     optimizer = torch.optim.Adam(
-        [{"params": body, "lr": adaptation.body_rate}, {"params": head, "lr": adaptation.head_rate}]
+        [{"params": body, "lr": adaptation.body_rate}, {"params": head, "lr": adaptation.head_rate}],
+        fused=True,  # else an eighth of the time is Adam's, a few dozen small tensors one by one
     )
     labels = support.labels.to(learner.device)
     for _ in range(adaptation.steps):
