@@ -18,7 +18,7 @@ from metanas.native import compiled
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
-from metanas.spaces.fused import SOURCE
+from metanas.spaces.maps import SOURCE
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.space import Family, Space
 from metanas.spaces.stages import Stages

@@ -32,7 +32,7 @@ _LIBRARIES = (
         "compiled code",
         "import os, sys, tempfile, torch\n"
         "from metanas.native import compiled\n"
-        "from metanas.spaces.fused import SOURCE\n"
+        "from metanas.spaces.maps import SOURCE\n"
         "with tempfile.TemporaryDirectory() as os.environ['METANAS_CACHE']:\n"
         "    found = compiled(SOURCE, torch.bfloat16)\n"
         "sys.exit(found) if isinstance(found, str) else print('made for this processor')",

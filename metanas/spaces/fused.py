@@ -2,8 +2,7 @@
 
 A normalisation here takes its statistics from a mixture of moments: those of the sample's own groups of channels, and
 with weight `share` those of the support set, by channel. `normalise` is the operation; on a processor it runs as
-compiled C (`normalise.c`), elsewhere, and where gradients of gradients are asked for, as the tensor operations
-of `by_tensors`, which say the same.
+compiled C (`normalise.c`), elsewhere as the tensor operations of `by_tensors`, which say the same.
 """
 
 import ctypes
@@ -11,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metanas.native import NUMBERS, compiled
+from metanas.spaces.maps import SOURCE, address, affine, channels_last, library, scattered, sums
 
-SOURCE = Path(__file__).with_name("normalise.c")
 EPS = 1e-5
 
 Pool = Literal["ceil", "floor"]
@@ -61,7 +59,7 @@ def normalise(x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, f
     """
     if not _compiles(x):
         return by_tensors(x, weight, bias, support, form)
-    y: Tensor = _Normalise.apply(x.contiguous(memory_format=torch.channels_last), weight, bias, support, form)[0]
+    y: Tensor = _Normalise.apply(channels_last(x), weight, bias, support, form)[0]
     return y
 
 
@@ -102,7 +100,7 @@ def moments(x: Tensor) -> Tensor:
 
 
 def _normalised(x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, form: Form) -> Tensor:
-    mean, square = _mixture(x, support, form)
+    mean, square = _mixture(moments(x), support, form)
     scale = weight * _inverse_deviation(mean, square)
     shift = bias - mean * scale  # (N, C)
     # In the precision of x: else all from here to the next convolution would be float32, twice the traffic.
@@ -110,9 +108,8 @@ def _normalised(x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None,
     return torch.relu(y) if form.relu else y
 
 
-def _mixture(x: Tensor, support: Tensor | None, form: Form) -> Tensor:
-    """First and second moments (2, N, C) that x (N, C, H, W) is normalised with."""
-    channels = moments(x)
+def _mixture(channels: Tensor, support: Tensor | None, form: Form) -> Tensor:
+    """First and second moments (2, N, C) that maps whose channels have those moments are normalised with."""
     mixture = (1 - form.share) * _group_means(channels, form)
     if form.share:
         support = channels[:, : form.reference].mean(1) if support is None else support
@@ -134,11 +131,12 @@ def _gradients(
     x: Tensor, weight: Tensor, y: Tensor, support: Tensor | None, by_y: Tensor, form: Form
 ) -> tuple[Tensor, Tensor, Tensor]:
     """By x, weight and bias, of `_normalised`: what the C computes, in operations that have gradients themselves."""
-    mean, square = _mixture(x, support, form)
+    positions = x[0, 0].numel()
+    mean, square = _mixture(torch.stack(sums(x, x)) / positions, support, form)
     inverse = _inverse_deviation(mean, square)
     scale = weight * inverse
-    by_y = torch.where(y > 0, by_y, 0) if form.relu else by_y
-    by_shift, by_scale = by_y.sum((2, 3)), (by_y * x).sum((2, 3))  # (N, C)
+    by_y = torch.ops.aten.threshold_backward(by_y, y.detach(), 0) if form.relu else by_y
+    by_shift, by_scale = sums(by_y, x)
     by_normalised = by_scale - by_shift * mean
     by_square = -0.5 * inverse**3 * weight * by_normalised * (square > mean.square())
     by_mean = -by_shift * scale - 2 * mean * by_square
@@ -147,8 +145,8 @@ def _gradients(
     if form.share and support is None:
         of_support = torch.arange(len(x), device=x.device)[:, None] < form.reference
         by_moments = by_moments + of_support * form.share * by_mixture.sum(1, keepdim=True) / form.reference
-    by_sum, by_squares = (by_moments / x[0, 0].numel())[..., None, None].to(x.dtype)
-    by_x = by_y * scale[:, :, None, None].to(x.dtype) + by_sum + 2 * x * by_squares
+    by_sum, by_squares = by_moments / positions
+    by_x = affine(by_y, scale, x, 2 * by_squares, by_sum)
     return by_x, (by_normalised * inverse).sum(0), by_shift.sum(0)
 
 
@@ -181,7 +179,7 @@ class _Normalise(torch.autograd.Function):
         mixture, scale = torch.empty((2, n, c), dtype=real), torch.empty((n, c), dtype=real)
         gain, offset = (parameter.to(real).contiguous() for parameter in (weight, bias))
         arrays = (x, gain, offset, left, place, y, support_moments, mixture, scale)
-        _library(x.dtype).forward(ctypes.byref(shape), *map(_address, arrays))
+        library(x.dtype).forward(ctypes.byref(shape), *map(address, arrays))
         ctx.form, ctx.shape = form, shape
         ctx.save_for_backward(left, y, place, weight, support, mixture, scale)
         ctx.set_materialize_grads(False)
@@ -190,36 +188,17 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, by_y: Tensor | None, by_left: Tensor | None) -> tuple[Tensor | None, ...]:
         left, y, place, weight, support, mixture, scale = ctx.saved_tensors
-        by_y = torch.zeros_like(y) if by_y is None else by_y
+        shape, by_y = ctx.shape, torch.zeros_like(y) if by_y is None else by_y
         if torch.is_grad_enabled():
             by_x, by_weight, by_bias = _gradients(left, weight, y, support, by_y, ctx.form)
             by_x = by_x if by_left is None else by_x + by_left
-            return by_x if place is None else _scattered(by_x, place, ctx.shape), by_weight, by_bias, None, None
-        shape = ctx.shape
-        grads = [g if g is None else g.contiguous(memory_format=torch.channels_last) for g in (by_y, by_left)]
+            by_x = by_x if place is None else scattered(by_x, place, shape.h, shape.w)
+            return by_x, by_weight, by_bias, None, None
+        grads = [g if g is None else channels_last(g) for g in (by_y, by_left)]
         size = (shape.n, shape.c, shape.h, shape.w)
         by_x = torch.empty(size, dtype=y.dtype, memory_format=torch.channels_last)
         by_weight, by_bias = torch.zeros((2, shape.c), dtype=torch.float64)
         gain = weight.to(scale.dtype).contiguous()
         arrays = (grads[0], y, left, grads[1], place, gain, mixture, scale, by_x, by_weight, by_bias)
-        _library(y.dtype).backward(ctypes.byref(shape), *map(_address, arrays))
+        library(y.dtype).backward(ctypes.byref(shape), *map(address, arrays))
         return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype), None, None
-
-
-def _library(numbers: torch.dtype) -> ctypes.CDLL:
-    found = compiled(SOURCE, numbers)
-    assert isinstance(found, ctypes.CDLL), found
-    return found
-
-
-def _address(array: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if array is None else array.data_ptr())
-
-
-def _scattered(left: Tensor, place: Tensor, shape: _Shape) -> Tensor:
-    """What pooling left (N, C, h, w) put back at its places (0 to 3 of each window) among zeros (N, C, H, W)."""
-    corners = [torch.where(place == corner, left, 0) for corner in range(4)]
-    rows = [torch.stack(corners[row : row + 2], 4).flatten(3) for row in (0, 2)]  # each (N, C, h, 2 w)
-    whole = torch.stack(rows, 3).flatten(2, 3)  # (N, C, 2 h, 2 w)
-    beyond = (0, max(0, shape.w - whole.shape[3]), 0, max(0, shape.h - whole.shape[2]))
-    return F.pad(whole, beyond)[:, :, : shape.h, : shape.w]

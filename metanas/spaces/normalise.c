@@ -1,5 +1,6 @@
 /* Max pooling, normalisation by mixed moments and ReLU in one pass over memory: what `metanas/spaces/fused.py` says in
- * tensors. Compiled by `metanas/native.py`, once for each type of number.
+ * tensors; and at the end what its gradients' gradients are made of. Compiled by `metanas/native.py`, once for each type
+ * of number.
  *
  * Maps are (n, h, w, c), channels last. A window of pooling is 2 x 2; those at the lower and right border may be cut.
  * Sums are kept in `real`.
@@ -240,4 +241,74 @@ EXPORT void backward(const Shape *s, const stored *grad, const stored *y, const 
     }
     free(row);
     free(memory);
+}
+
+/* What gradients of gradients are made of (`metanas/spaces/maps.py`), over maps (n, positions, c) and coefficients
+ * (n, c). */
+
+/* p * u + q * v + s; v with q may be null, and so may s. */
+EXPORT void affine(long n, long positions, long c, const stored *u, const stored *v, const real *p, const real *q,
+                   const real *s, stored *restrict out) {
+    real *none = s ? 0 : calloc(c, sizeof(real));
+    for (long m = 0; m < n; m++) {
+        const real *restrict a = p + m * c, *restrict b = v ? q + m * c : 0, *restrict d = s ? s + m * c : none;
+        for (long i = m * positions; i < (m + 1) * positions; i++) {
+            const stored *restrict one = u + i * c, *restrict two = v ? v + i * c : 0;
+            stored *restrict to = out + i * c;
+            if (v)
+                for (long k = 0; k < c; k++) to[k] = store(a[k] * load(one[k]) + b[k] * load(two[k]) + d[k]);
+            else
+                for (long k = 0; k < c; k++) to[k] = store(a[k] * load(one[k]) + d[k]);
+        }
+    }
+    free(none);
+}
+
+/* Sums over positions of g, of g * u and, unless v is null, of g * v: out (2 or 3, n, c). */
+EXPORT void products(long n, long positions, long c, const stored *g, const stored *u, const stored *v,
+                     real *restrict out) {
+    memset(out, 0, (v ? 3 : 2) * n * c * sizeof(real));
+    for (long m = 0; m < n; m++) {
+        real *restrict sum = out + m * c, *restrict first = sum + n * c, *restrict second = first + n * c;
+        for (long i = m * positions; i < (m + 1) * positions; i++) {
+            const stored *one = g + i * c, *two = u + i * c, *three = v ? v + i * c : 0;
+            for (long k = 0; k < c; k++) {
+                real value = load(one[k]);
+                sum[k] += value;
+                first[k] += value * load(two[k]);
+            }
+            if (v)
+                for (long k = 0; k < c; k++) second[k] += load(one[k]) * load(three[k]);
+        }
+    }
+}
+
+/* Maps (n, h, w, c) with at each window's largest place what `left` (n, oh, ow, c) has for it, else 0. */
+EXPORT void spread(long n, long h, long w, long c, long oh, long ow, const stored *left, const uint8_t *place,
+                   stored *x) {
+    if (2 * oh < h || 2 * ow < w) memset(x, 0, n * h * w * c * sizeof(stored));
+    for (long at = 0; at < n * oh * ow; at++)
+        for (int corner = 0; corner < 4; corner++) {
+            long up = 2 * (at / ow % oh) + corner / 2, along = 2 * (at % ow) + corner % 2;
+            if (up < h && along < w)
+                put(left + at * c, place + at * c, (uint8_t)corner, c, x + ((at / (oh * ow) * h + up) * w + along) * c);
+        }
+}
+
+/* The other way: of maps (n, h, w, c) what lies at each window's largest place. */
+EXPORT void pick(long n, long h, long w, long c, long oh, long ow, const stored *x, const uint8_t *place,
+                 stored *restrict left) {
+    for (long at = 0; at < n * oh * ow; at++) {
+        long i = at / ow % oh, j = at % ow;
+        const stored *a = x + ((at / (oh * ow) * h + 2 * i) * w + 2 * j) * c;
+        /* Beyond the border, where no place is, something that can be read. */
+        long right = 2 * j + 1 < w ? c : 0, down = 2 * i + 1 < h ? w * c : 0;
+        const stored *b = a + right, *d = a + down, *e = a + down + right;
+        const uint8_t *restrict where = place + at * c;
+        stored *restrict to = left + at * c;
+        for (long k = 0; k < c; k++) {
+            stored upper = where[k] & 1 ? b[k] : a[k], lower = where[k] & 1 ? e[k] : d[k];
+            to[k] = where[k] & 2 ? lower : upper;
+        }
+    }
 }
