@@ -29,7 +29,7 @@ from metanas.statistics import mean_interval
 from metanas.strategies.guided import Guided
 from metanas.tables import nasbench201, transnas
 from metanas.tables.cell import EDGES, TableCells
-from metanas.tables.table import LookUp, Table, tables_folder
+from metanas.tables.table import Table, tables_folder
 from predictors.conformal import Calibrated, coverage
 from predictors.explain import gene_effects, swaps
 from predictors.models import make_model
@@ -147,33 +147,23 @@ def source(table: Table, cells: Sequence[Architecture], seed: int) -> Predictor:
     return make_model(MODEL, seed, ()).fit(encoded(table.space, drawn), scores)
 
 
-def with_pool(
-    table: Table, cells: Sequence[Architecture], sources: Sequence[Predictor], model: str, seed: int
-) -> tuple[list[float], float]:
-    """Validation scores of the best so far, (OWN[-1],), and how far the own model is believed in the end.
-
-    The pool chooses the first BATCH of `cells`; from then on it is a voice in what the strategy asks.
-    """
-    predictor = PoolPredictor(partial(make_model, model, seed, ()), sources, seed)
-    hopes = predictor.predict(encoded(table.space, cells))[0]
-    told = [LookUp(table)(cells[row]) for row in np.argsort(-hopes, kind="stable")[:BATCH]]
-    strategy = Guided(table.space, len(told), model=lambda: predictor, initial=len(told))
-    strategy.tell(told)
-    course = run(table, strategy, BATCH, OWN[-1] - len(told), stream(seed, "strategies", table.name))
-    scores = [candidate.accuracy for candidate in told] + [table.validate(best) for best in course.best]
-    return np.maximum.accumulate(scores).tolist(), float(predictor.weights[-1])
+def with_pool(table: Table, sources: Sequence[Predictor], model: str, seed: int) -> tuple[list[float], float]:
+    """Validation scores of the best so far, (OWN[-1],), and how far the own model is believed in the end."""
+    strategy = Guided(table.space, OWN[-1], model=partial(make_model, model, seed, ()), sources=sources)
+    course = run(table, strategy, BATCH, OWN[-1], stream(seed, "strategies", table.name))
+    fitted = strategy.fitted()
+    assert isinstance(fitted, PoolPredictor)
+    return [table.validate(best) for best in course.best], float(fitted.weights[-1])
 
 
-def transfer(
-    table: Table, cells: Sequence[Architecture], sources: Sequence[Predictor], model: str, seed: int
-) -> tuple[dict[str, np.ndarray], float]:
+def transfer(table: Table, sources: Sequence[Predictor], model: str, seed: int) -> tuple[dict[str, np.ndarray], float]:
     """Regrets (OWN,) by way, in parts of the task's best minus its median, and the own model's weight in the end."""
     contenders = {
         "without the pool": Contender({"name": "guided", "model": model, "initial": BATCH}, batch=BATCH),
         "regularized evolution": Contender({"name": "regularized", "sample": 5}, size=10),
         "random": CONTENDERS["random"],
     }
-    found, weight = with_pool(table, cells, sources, model, seed)
+    found, weight = with_pool(table, sources, model, seed)
     ways = {"with the pool": found}
     for name, contender in contenders.items():
         ways[name] = [table.validate(best) for best in search(table, contender, seed, OWN[-1]).best]
@@ -246,7 +236,7 @@ def show_transfer(tables: Mapping[str, Table], model: str, seeds: int) -> dict[s
         found.append([])
         for number, (name, table) in enumerate(tables.items()):
             others = [fitted for other, fitted in sources.items() if other != name]
-            regrets, weights[seed, number] = transfer(table, cells, others, model, seed)
+            regrets, weights[seed, number] = transfer(table, others, model, seed)
             found[-1].append(regrets)
     regrets = {way: np.array([[task[way] for task in seed] for seed in found]) for way in found[0][0]}  # (S, T, OWN)
     ours, alone = regrets["with the pool"], regrets["without the pool"]

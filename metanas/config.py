@@ -128,7 +128,7 @@ class SearchConfig(TaskConfig):
 
     `batch` architectures are asked for at a time. `limits` are the most of each cost. Latency, where `objective`,
     `limits` or the strategy ask for it, is measured on this device; a table has that of others, of which `device` names
-    one.
+    one. `learn_from` names folders of searches of other tasks over the same space, for the strategy "guided".
     """
 
     table: str | None = None
@@ -137,6 +137,7 @@ class SearchConfig(TaskConfig):
     strategy: dict[str, Any] = {"name": "evolution"}
     population: PositiveInt = 20
     batch: PositiveInt = 4
+    learn_from: tuple[str, ...] = ()
     limits: dict[str, float] = {}
     objective: LatencyReward | None = None  # None for accuracy
     evaluator: Estimator | None = None  # by the strategy: alone, or shared for ENAS

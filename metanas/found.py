@@ -26,6 +26,8 @@ from tasks.sources import Where, load_source
 from tasks.task import ImageForm, Task
 
 RESULT, WEIGHTS = "result.json", "weights.safetensors"
+FINAL = "final"
+"""The split of the store's row on the final training."""
 
 
 class FoundFolder(Folder):
@@ -113,7 +115,7 @@ def train_found(
 ) -> None:
     """Trains what was found from scratch as `config.final` says, and writes the network and result.json.
 
-    The validation accuracy goes to the store, as the split "final"; the test accuracy is measured once, here.
+    The validation accuracy goes to the store, as the split `FINAL`; the test accuracy is measured once, here.
     Raises MetanasError when the training fails.
     """
     (whole, parts), space, size = task, built.make(), config.image.size
@@ -129,7 +131,7 @@ def train_found(
         space=space.name,
         generation=generation,
         weights_version=0,
-        split="final",
+        split=FINAL,
         task=whole.name,
         episode=0,
         seed=config.seed,

@@ -6,10 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from metanas.api import Architecture, Show
+from metanas.commands.earlier import earlier_predictors, earlier_weights
 from metanas.commands.training import asks_for_latency
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
@@ -25,8 +23,8 @@ from metanas.measuring.measures import ALONE, SHARED, TABLE, Estimator, MeasureR
 from metanas.measuring.oneshot import OneShot
 from metanas.measuring.scores import SCORES
 from metanas.parsing import parse
-from metanas.run import Recorder, RunFolder
-from metanas.search.catalogue import STRATEGIES, make_limits, make_strategy
+from metanas.run import Recorder
+from metanas.search.catalogue import DARTS, ENAS, STRATEGIES, make_limits, make_strategy
 from metanas.search.darts import Darts, DartsSettings
 from metanas.search.rounds import Progress, Rounds, run_darts
 from metanas.seeding import torch_stream
@@ -37,9 +35,6 @@ from metanas.strategies.halving import Race
 from metanas.strategies.strategy import Strategy
 from metanas.tables.catalogue import load_table
 from metanas.tables.table import Table, tables_folder
-
-ENAS, DARTS = "enas", "darts"
-"""The strategies that are tied to shared weights: the first asks REINFORCE's controller, the second nobody."""
 
 
 def search(
@@ -198,7 +193,8 @@ def _strategy(config: SearchConfig, asked: Asked) -> Strategy:
     if name == ENAS and asked.measure != SHARED:
         raise MetanasError(f"evaluator: ENAS measures by shared weights; leave it out, or name '{SHARED}'.")
     choice = config.strategy | {"name": "reinforce"} if name == ENAS else config.strategy
-    return make_strategy(choice, asked.space, config.population, make_limits(asked.cost, config.limits), "strategy")
+    limits, sources = make_limits(asked.cost, config.limits), earlier_predictors(config, asked.space)
+    return make_strategy(choice, asked.space, config.population, limits, "strategy", sources)
 
 
 def _on_device(config: SearchConfig, table: Table) -> Table:
@@ -249,41 +245,17 @@ def _asked(config: SearchConfig, space: Space, task: str, parts: Classification,
     if chosen.name == SHARED:
         shared = OneShot(space, parts, config.seed)
         return Asked(space, of, task, SHARED, SharedRecipe(space, parts, config.seed), shared)
-    weights = None if chosen.warm_start is None else _weights(config, Path(chosen.warm_start))
+    weights = None if chosen.warm_start is None else earlier_weights(config, Path(chosen.warm_start))
     recipe = MeasureRecipe(chosen, space, parts.train, parts.validation, config.seed, weights)
     recipe()  # says what is wrong with a proxy before anything is written, and not in an actor
     return Asked(space, of, task, chosen.name, recipe)
 
 
-def _weights(config: SearchConfig, path: Path) -> dict[str, Tensor]:
-    """The shared weights of a run of `metanas train`, or of a search that had some, in the same space.
-
-    Raises MetanasError when there are none, and for another space or other images.
-    """
-    if (path / "config.yaml").is_file() and not any(
-        (path / name).is_file() for name in (RESULT, "weights.safetensors")
-    ):
-        raise MetanasError(f"evaluator.warm_start: the run '{path}' did not finish; go on with it by --resume.")
-    run = SearchFolder(path) if (path / RESULT).is_file() else RunFolder(path)
-    if (run.config.space, run.config.image) != (config.space, config.image):
-        raise MetanasError(
-            f"evaluator.warm_start: the run '{path}' has another space or other images; take over its 'space' and "
-            "'image'."
-        )
-    state = run.weights() if isinstance(run, RunFolder) else (run.last() or ({}, {}))[1]
-    shared = {name.removeprefix("net."): torch.tensor(w) for name, w in state.items() if name.startswith("net.")}
-    if not shared:
-        raise MetanasError(
-            f"evaluator.warm_start: the search '{path}' trained no shared weights; name a run of `metanas train`, or a "
-            f"search by '{ENAS}' or the evaluator '{SHARED}'."
-        )
-    return shared
-
-
 def _darts(config: SearchConfig, space: Space, parts: Classification) -> Darts:
-    if config.evaluator is not None or config.limits or config.objective is not None:
+    if config.evaluator is not None or config.limits or config.objective is not None or config.learn_from:
         raise MetanasError(
-            "evaluator, limits, objective: DARTS measures no architecture and knows no costs; leave them out."
+            "evaluator, limits, objective, learn_from: DARTS measures no architecture, asks no predictor and knows no "
+            "costs; leave them out."
         )
     options = {key: value for key, value in config.strategy.items() if key != "name"}
     settings = parse(DartsSettings, options, "strategy: 'darts'")

@@ -1,7 +1,7 @@
 """The strategies by name, made from the options that a configuration gives."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_type_hints
 
@@ -20,6 +20,7 @@ from metanas.strategies.plain import Exhaustive, LocalSearch, Random
 from metanas.strategies.regularized import Regularized
 from metanas.strategies.strategy import Strategy
 from predictors.models import GRAPH_MODELS, MODELS, make_model
+from predictors.predictor import Predictor
 
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "random": Random,
@@ -36,16 +37,24 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 }
 GUIDES = tuple(name for name in MODELS if name not in GRAPH_MODELS)
 """The predictor's models that the strategy "guided" can ask: those that read any features."""
+ENAS, DARTS = "enas", "darts"
+"""Strategies of a search that are tied to its shared weights: REINFORCE's controller, and one that asks nobody."""
 OVER = {"name": "random"}
 """What a race is run over unless the option `over` says otherwise."""
 
 
 def make_strategy(
-    choice: Mapping[str, Any], space: Genotypes, size: int, limits: Limits | None = None, key: str = "search.strategy"
+    choice: Mapping[str, Any],
+    space: Genotypes,
+    size: int,
+    limits: Limits | None = None,
+    key: str = "search.strategy",
+    sources: Sequence[Predictor] = (),
 ) -> Strategy:
     """The strategy that `choice` names, with the other items as its options and `size` the size of its population.
 
-    Raises MetanasError, which starts with `key`, for an unknown name or option or a value out of range.
+    `sources` are predictors of other tasks, for a strategy that asks any. Raises MetanasError, which starts with `key`,
+    for an unknown name or option or a value out of range.
     """
     options = dict(choice)
     name = options.pop("name", None)
@@ -55,12 +64,14 @@ def make_strategy(
     parameters = inspect.signature(kind).parameters
     parts: dict[str, Any] = {"limits": limits}
     if "over" in parameters:
-        parts["over"] = make_strategy(options.pop("over", OVER), space, size, limits, f"{key}.over")
+        parts["over"] = make_strategy(options.pop("over", OVER), space, size, limits, f"{key}.over", sources)
     if "model" in parameters:
         model = options.pop("model", "gaussian process")
         if model not in GUIDES:
             raise MetanasError(f"{key}: there is no model {model!r}; name one of {', '.join(GUIDES)}.")
-        parts["model"] = partial(make_model, model, 0, ())
+        parts |= {"model": partial(make_model, model, 0, ()), "sources": sources}
+    elif sources and "over" not in parameters:
+        raise MetanasError(f"{key}: '{name}' asks no predictors, of other searches neither; name 'guided'.")
     return kind(space, size, **parts, **_checked(key, name, kind, options))
 
 
@@ -74,7 +85,7 @@ def _checked(key: str, name: str, kind: Callable[..., Strategy], options: Mappin
     plain = {
         parameter.name: parameter.default
         for parameter in inspect.signature(kind).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in ("limits", "model", "over")
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in ("limits", "model", "over", "sources")
     }
     hints = get_type_hints(kind.__init__)
     fields: dict[str, Any] = {option: (hints[option], default) for option, default in plain.items()}

@@ -319,7 +319,7 @@ def test_a_warm_start_begins_with_the_shared_weights_of_a_search(
         ({"strategy": {"name": "local", "magic": 1}}, "strategy: the strategy 'local' .*: key 'magic'"),
         ({"strategy": {"name": "darts", "order": 3}}, "strategy: 'darts': key 'order'"),
         ({"strategy": {"name": "darts", "batch": 0}}, r"strategy\.batch of 'darts' must be at least 1"),
-        ({"strategy": {"name": "darts"}, "limits": {"params": 9}}, "DARTS measures no architecture and knows no costs"),
+        ({"strategy": {"name": "darts"}, "limits": {"params": 9}}, "DARTS measures no architecture, asks no predictor"),
         ({"strategy": {"name": "darts"}, "evaluator": ALONE}, "DARTS measures no architecture"),
         (
             {"strategy": {"name": "darts"}, "space": {"options": {"widths": [[4], [4]]}}},

@@ -5,10 +5,12 @@ from typing import Self
 import numpy as np
 from scipy.stats import chisquare, ttest_ind
 
+from metanas.api import Candidate, Cost
 from metanas.spaces.genes import Genes
 from metanas.strategies.guided import Guided
 from predictors.acquisition import expected_improvement, upper_confidence
 from predictors.forest import ForestPredictor
+from predictors.pool import PoolPredictor
 from tests.strategies.digits import Digits, measure
 
 
@@ -39,6 +41,20 @@ def test_the_most_promising_candidates_are_asked_for() -> None:
         promise = dict(zip(left, expected, strict=True))
         assert len(set(map(space.canonical, asked))) == 5
         np.testing.assert_allclose(sorted(promise[space.canonical(a)] for a in asked), np.sort(expected)[-5:])
+
+
+def test_other_tasks_pick_from_the_start_until_the_own_model_orders_better() -> None:
+    space, source = Digits(3), Fixed(0.0)  # which likes networks that begin with 0
+    strategy = Guided(space, 4, model=lambda: ForestPredictor(0, trees=20), sources=[source], pool=3000)
+    asked = strategy.ask(4, np.random.default_rng(0))
+    liked = source.predict(np.stack([space.encode(a) for a in asked]))[0]
+    assert liked.min() == 1.0
+    # Here the first digit says nothing, and the second everything.
+    drawn = sorted(space.different())
+    strategy.tell([Candidate(a, float(a[1]), Cost(1, 1)) for a in drawn[:: len(drawn) // 40]])
+    fitted = strategy.fitted()
+    assert isinstance(fitted, PoolPredictor)
+    assert fitted.weights[-1] > 0.95
 
 
 def test_thompson_asks_for_each_as_often_as_it_is_drawn_best() -> None:
