@@ -10,6 +10,7 @@ import typer
 
 from metanas.commands.doctor import check_machine, shadows
 from metanas.commands.options import Data, Json, Run, print_json
+from metanas.commands.pools import app as pool_commands
 from metanas.commands.predictor import app as predictor_commands
 from metanas.commands.progress import half_width, make_show
 from metanas.errors import MetanasError
@@ -20,9 +21,8 @@ app = typer.Typer(
     add_completion=False,
     help="Meta-learned neural architecture search across tasks.",
 )
-pool_app = typer.Typer(no_args_is_help=True, help="Task pools.")
 app.add_typer(predictor_commands, name="predictor")
-app.add_typer(pool_app, name="pool")
+app.add_typer(pool_commands, name="pool")
 
 INTERRUPTED = 130
 """The exit code that Typer makes of Ctrl-C (128 + SIGINT)."""
@@ -270,31 +270,6 @@ def report(run: Run, as_json: Json = False) -> None:
         print_json({"report": str(path)})
     else:
         print(path)
-
-
-@pool_app.command("check")
-def pool_check(
-    pool: Annotated[Path, typer.Argument(help="A pool's YAML file, or a run's configuration.")],
-    shots: Annotated[int, typer.Option(help="Support samples a class.")] = 5,
-    queries: Annotated[int, typer.Option(help="Query samples a class.")] = 5,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="As of train.")] = None,
-    hold_out: Annotated[str | None, typer.Option(help="As of train.")] = None,
-    data: Data = None,
-    download: Annotated[bool, typer.Option("--download", help="As of train.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Look at every file of a pool and say what to do about what is wrong; exit code 1 when something must be done."""
-    from metanas.assembly import read_pool
-    from tasks.check import check_pool
-
-    findings = check_pool(read_pool(pool, data, settings or [], hold_out, download), shots, queries)
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        for finding in findings:
-            print(f"{finding.level:7} {finding.task}: {finding.what}" + (f"; {finding.to_do}" if finding.to_do else ""))
-    if any(finding.level == "error" for finding in findings):
-        raise typer.Exit(1)
 
 
 @app.command()
