@@ -99,7 +99,7 @@ class _Actor:
 
     def __init__(self, make_worker: Callable[[], Worker]) -> None:
         torch.set_num_threads(1)
-        _keep_freed_memory()
+        keep_freed_memory()
         self._make_worker = make_worker
 
     @cached_property
@@ -120,7 +120,7 @@ class _Actor:
         return job.run(self._worker)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Lets this process keep what its large tensors free, for the next ones: a step is a tenth faster.
 
     glibc gives large blocks back to the system, which hands them out again page by page, cleared.
