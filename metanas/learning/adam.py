@@ -41,9 +41,11 @@ def adam_step(
     """
     moments.steps += 1
     part, first, second = weight[box], moments.first[box], moments.second[box]
-    mean = torch.lerp(first, gradient, 1 - BETAS[0])
-    square = torch.lerp(second, gradient.square(), 1 - BETAS[1])
-    spread = (square / (1 - BETAS[1] ** moments.steps)).sqrt_().add_(EPSILON)
-    moved = torch.addcdiv(part, mean, spread, value=-rate / (1 - BETAS[0] ** moments.steps))
-    for target, value in ((first, mean), (second, square), (part, moved)):
-        target.copy_(value if used is None else torch.where(used, value, target))
+    before = [] if used is None else [entries.clone() for entries in (first, second, part)]
+    first.lerp_(gradient, 1 - BETAS[0])
+    second.lerp_(gradient.square(), 1 - BETAS[1])
+    spread = (second / (1 - BETAS[1] ** moments.steps)).sqrt_().add_(EPSILON)
+    part.addcdiv_(first, spread, value=-rate / (1 - BETAS[0] ** moments.steps))
+    if used is not None:
+        for entries, old in zip((first, second, part), before, strict=True):
+            entries.copy_(torch.where(used, entries, old))

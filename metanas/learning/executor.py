@@ -113,11 +113,20 @@ class _Actor:
     def state(self, network: str) -> State:
         return self._worker.state(network)
 
-    def update(self, network: str, rate: float, *parts: Part) -> None:
-        self._worker.update(network, parts, rate)
+    def gradients(self, jobs: Sequence[GradientJob]) -> tuple[list[Part], list[tuple[float, float]]]:
+        return self._worker.gradients(jobs)
+
+    def update(self, network: str, rate: float, *shares: Sequence[Part]) -> None:
+        self._worker.update(network, _dealt_back(shares), rate)
 
     def run(self, job: Job[Any]) -> Any:
         return job.run(self._worker)
+
+
+def _dealt_back(shares: Sequence[Sequence[R]]) -> list[R]:
+    """What was dealt to the workers one after the other, in its order."""
+    longest = max(map(len, shares))
+    return [share[turn] for turn in range(longest) for share in shares if turn < len(share)]
 
 
 def keep_freed_memory() -> None:
@@ -163,14 +172,15 @@ class RayActors:
         """Asks for everything at once: an actor does its calls in order, and gradients go from actor to actor."""
         scores, updates = [], []
         for step in steps:
+            dealt = [share for worker in range(self.workers) if (share := step.jobs[worker :: self.workers])]
             results = [
-                self._actors[task % self.workers].run.options(num_returns=2).remote(job)
-                for task, job in enumerate(step.jobs)
+                actor.gradients.options(num_returns=2).remote(share)
+                for actor, share in zip(self._actors, dealt, strict=False)
             ]
-            parts = [part for part, _ in results]
+            shares = [parts for parts, _ in results]
             scores.append([score for _, score in results])
-            updates += [actor.update.remote(network, step.rate, *parts) for actor in self._actors]
-        found = [self._get(of_step) for of_step in scores]
+            updates += [actor.update.remote(network, step.rate, *shares) for actor in self._actors]
+        found = [_dealt_back(self._get(of_step)) for of_step in scores]
         self._get(updates)
         return found
 

@@ -89,11 +89,15 @@ def _gather(weight: Tensor, entries: Sequence[tuple[Index, np.ndarray]]) -> tupl
     """The smallest box of `weight` that holds all slices, their sum in it, and where there are any (None: all over)."""
     indices = [index for index, _ in entries]
     box = tuple(slice(min(s.start for s in dims), max(s.stop for s in dims)) for dims in zip(*indices, strict=True))
+    if all(index == box for index in indices):
+        whole = entries[0][1].copy()
+        for _, array in entries[1:]:
+            whole += array
+        return box, torch.from_numpy(whole).to(weight.device), None
     total = torch.zeros_like(weight[box], device="cpu")
     used = torch.zeros_like(total, dtype=torch.bool)
     for index, array in entries:
         inside = tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(index, box, strict=True))
         total.numpy()[inside] += array
         used[inside] = True
-    everywhere = all(index == box for index in indices)
-    return box, total.to(weight.device), None if everywhere else used.to(weight.device)
+    return box, total.to(weight.device), used.to(weight.device)
