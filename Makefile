@@ -10,7 +10,7 @@ ifneq ($(wildcard ../shared/data/.),)
 export METANAS_DATA ?= $(abspath ../shared/data)
 endif
 
-BENCHMARKS := meta_step same_accuracy sampler supernet scaling adapt latency
+BENCHMARKS := meta_step same_accuracy sampler supernet scaling adapt latency profile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types layers long bench clean
