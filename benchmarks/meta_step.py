@@ -118,7 +118,7 @@ def check_accuracy(title: str, found: Mapping[str, np.ndarray]) -> dict[str, flo
     for name in found:
         theirs = f"learn2learn {name.split()[1]}"
         mean, half = mean_interval(found[name] - found[theirs])
-        if mean + 2 * half < 0:  # four standard errors: with two, one of the eight would fail in six runs by chance
+        if mean + 2 * half < 0:  # four standard errors: at two, one run in six would fail by chance
             raise MetanasError(
                 f"{title}: {name} is {-mean:.1%} +- {half:.1%} below {theirs}; its speed counts for nothing."
             )

@@ -6,17 +6,15 @@ how many times as fast it could be if all else took no time. Pooling, normalisat
 profiler.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profiled
 
 from benchmarks.meta_step import METHODS, PRECISIONS, run_config
-from benchmarks.rounds import arguments, finish, run, spread, table
+from benchmarks.rounds import arguments, finish, in_turn, run, spread, table
 from metanas.assembly import CONV4, SUPERNET, make_learner, make_pool, make_samplers
 from metanas.learning.executor import InProcess, keep_freed_memory
 from metanas.learning.worker import GradientJob, Worker
@@ -47,16 +45,6 @@ def shares(call: Callable[[], object], repeats: int) -> dict[str, float]:
     return {kind: spent[kind] / spent.total() for kind in (*KINDS, REST)}
 
 
-def milliseconds(call: Callable[[], object], rounds: int) -> np.ndarray:
-    """Of each call (rounds,), after two that do not count."""
-    found = []
-    for _ in range(rounds + 2):
-        started = time.perf_counter()
-        call()
-        found.append(1000 * (time.perf_counter() - started))
-    return np.array(found[2:])
-
-
 def main() -> None:
     """Prints a column for each network, method and precision."""
     asked = arguments(__doc__.splitlines()[0], rounds=15)
@@ -71,7 +59,7 @@ def main() -> None:
                 job = GradientJob(network, learner.supernet.space.default, episode=0)
                 with InProcess(partial(Worker, {network: learner}, make_samplers(config, pool))) as executor:
                     call = partial(executor.run, [job])
-                    took = spread(milliseconds(call, asked.rounds))
+                    took = spread(1000 * in_turn({"a gradient": call}, asked.rounds)["a gradient"])
                     found = shares(call, 5)
                 name = f"{network} {method} {precision}"
                 limit = 1 / found["convolutions"]

@@ -21,7 +21,7 @@ from benchmarks.rounds import run, table
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor
 from metanas.commands.baselines import AdaptationJob
 from metanas.errors import MetanasError
-from metanas.run import RunFolder
+from metanas.run import RunFolder, generation_lines
 from metanas.statistics import mean_interval
 from predictors.audit import missed_winners
 
@@ -38,16 +38,10 @@ def train(folder: Path, asked: argparse.Namespace, seed: int, settings: Sequence
         raise MetanasError(f"{' '.join(command)} ended with: {ended.stderr.strip().splitlines()[-1]}")
 
 
-def generations(folder: Path) -> list[dict[str, Any]]:
-    """What the search said of each generation, the last time that it went through it."""
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return list({line["generation"]: line for line in lines if line["event"] == "generation"}.values())
-
-
 def judge(folder: Path, seed: int, arm: str) -> dict[str, Any]:
     """What a finished run measured and turned away, and how its choice answers the tests."""
     found = RunFolder(folder)
-    config, reports = found.config, [line["predictor"] for line in generations(folder)]
+    config, reports = found.config, [line["predictor"] for line in generation_lines(found.log())]
     proposed = config.search.proposals * (len(reports) - 1)  # the first population is taken as it comes
     pruned = sum(report["pruned"] - report["audited"] for report in reports)
     with make_executor(WorkerRecipe(config.model_copy(update={"workers": 2}))) as executor:

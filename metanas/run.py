@@ -90,6 +90,18 @@ class Folder:
                 f"the run '{self.path}' has no {name}, it did not finish; continue it with `{self._again}`."
             ) from error
 
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl, none where there is no such file. Raises MetanasError for one that is not JSON."""
+        path = self.path / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        found = []
+        for number, line in enumerate(lines, 1):
+            try:
+                found.append(json.loads(line))
+            except ValueError as error:
+                raise MetanasError(f"'{path}', line {number} is not JSON ({error}); remove that line.") from error
+        return found
+
     def tell_changes(self, contents: Mapping[str, str], show: Show) -> None:
         """Notes the content hash of each task in data.json; where one is noted, tells `show` which tasks have another.
 
@@ -174,6 +186,11 @@ class RunFolder(Folder):
             return None
         content, state = found
         return Progress(**content["progress"]), state, content["strategy"]
+
+
+def generation_lines(log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What a log says of each generation: the last word, where a resumed run went through one again."""
+    return list({line["generation"]: line for line in log if line["event"] == "generation"}.values())
 
 
 class Recorder:

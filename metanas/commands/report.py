@@ -31,7 +31,7 @@ from metanas.commands.figures import (
 from metanas.commands.wording import count, p_value, percent, points, short, time
 from metanas.errors import MetanasError
 from metanas.files import write_text
-from metanas.run import RunFolder
+from metanas.run import RunFolder, generation_lines
 from metanas.statistics import Paired, mean_interval, paired
 from metanas.store import Store
 from metanas.strategies.pareto import pareto_front
@@ -125,8 +125,8 @@ def write_report(
     if not (run / "config.yaml").is_file():
         raise MetanasError(f"'{run}' is no run: it has no config.yaml; give a folder that `metanas train --out` wrote.")
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    log = _course(_read_log(run / "log.jsonl"))
-    generations = list({line["generation"]: line for line in log if line["event"] == "generation"}.values())
+    log = _course(RunFolder(run).log())
+    generations = generation_lines(log)
     population = _read_json(run / "population.json")
     evaluations = _evaluations(RunFolder(run), config.get("store") is not None)
     judgements = _judgements(generations)
@@ -170,17 +170,6 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MetanasError(f"'{path}' is not JSON ({error}); repeat the command that wrote it.") from error
-
-
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    found = []
-    for number, line in enumerate(lines, 1):
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            raise MetanasError(f"'{path}', line {number} is not JSON ({error}); remove that line.") from error
-    return found
 
 
 def _evaluations(run: RunFolder, shared: bool) -> list[Evaluation]:

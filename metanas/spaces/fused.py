@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metanas.native import NUMBERS, compiled
-from metanas.spaces.maps import SOURCE, address, affine, channels_last, library, scattered, sums
+from metanas.spaces.maps import SOURCE, address, affine, laid_out, library, scattered, sums
 
 EPS = 1e-5
 
@@ -59,7 +59,7 @@ def normalise(x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, f
     """
     if not _compiles(x):
         return by_tensors(x, weight, bias, support, form)
-    y: Tensor = _Normalise.apply(channels_last(x), weight, bias, support, form)[0]
+    y: Tensor = _Normalise.apply(laid_out(x), weight, bias, support, form)[0]
     return y
 
 
@@ -194,7 +194,7 @@ class _Normalise(torch.autograd.Function):
             by_x = by_x if by_left is None else by_x + by_left
             by_x = by_x if place is None else scattered(by_x, place, shape.h, shape.w)
             return by_x, by_weight, by_bias, None, None
-        grads = [g if g is None else channels_last(g) for g in (by_y, by_left)]
+        grads = [g if g is None else laid_out(g) for g in (by_y, by_left)]
         size = (shape.n, shape.c, shape.h, shape.w)
         by_x = torch.empty(size, dtype=y.dtype, memory_format=torch.channels_last)
         by_weight, by_bias = torch.zeros((2, shape.c), dtype=torch.float64)

@@ -19,13 +19,13 @@ SOURCE = Path(__file__).with_name("normalise.c")
 
 def affine(u: Tensor, p: Tensor, v: Tensor | None = None, q: Tensor | None = None, s: Tensor | None = None) -> Tensor:
     """p * u + q * v + s: maps u and v with coefficients p, q and s."""
-    mapped: Tensor = _Affine.apply(channels_last(u), p, None if v is None else channels_last(v), q, s)
+    mapped: Tensor = _Affine.apply(laid_out(u), p, None if v is None else laid_out(v), q, s)
     return mapped
 
 
 def sums(g: Tensor, u: Tensor, v: Tensor | None = None) -> tuple[Tensor, ...]:
     """Over the positions of maps: of g, of g * u, and where there is a v of g * v; each (N, C)."""
-    found: Tensor = _Sums.apply(channels_last(g), channels_last(u), None if v is None else channels_last(v))
+    found: Tensor = _Sums.apply(laid_out(g), laid_out(u), None if v is None else laid_out(v))
     return found.unbind()
 
 
@@ -47,7 +47,7 @@ def address(array: Tensor | None) -> ctypes.c_void_p:
     return ctypes.c_void_p(None if array is None else array.data_ptr())
 
 
-def channels_last(map_: Tensor) -> Tensor:
+def laid_out(map_: Tensor) -> Tensor:
     """The same, in the layout that the compiled code reads."""
     return map_.contiguous(memory_format=torch.channels_last)
 
@@ -130,7 +130,7 @@ class _Gather(torch.autograd.Function):
 
 def _pick(name: str, map_: Tensor, place: Tensor, size: Sequence[int]) -> Tensor:
     """To or from the places of windows: a map of `size`."""
-    map_ = channels_last(map_)
+    map_ = laid_out(map_)
     found = torch.empty((*map_.shape[:2], *size), dtype=map_.dtype, memory_format=torch.channels_last)
     whole = found if name == "spread" else map_
     (n, c, h, w), (oh, ow) = whole.shape, place.shape[2:]

@@ -81,7 +81,7 @@ class Guided:
         """New architectures, one a network."""
         best = [member.architecture for member in self.archive.best(PARENTS)]
         near = 2 * self.pool // 3 if best else 0
-        local = (self.space.mutate(best[i], rng) for i in (rng.integers(len(best), size=near) if best else ()))
+        local = (self.space.mutate(best[i], rng) for i in rng.integers(max(1, len(best)), size=near))
         uniform = (self.space.sample(rng) for _ in range(self.pool - near))
         found = {self.space.canonical(a): a for a in (*local, *uniform) if a not in self.archive}
         return list(found.values())

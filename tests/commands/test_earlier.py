@@ -13,16 +13,7 @@ from metanas.errors import MetanasError
 from metanas.found import SearchFolder
 from metanas.parsing import parse
 from metanas.tables.catalogue import load_table
-from tests.searches import CASES, tiny_search, write_spots
-from tests.tables.test_tables import write201
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_spots(folder)
-    write201(folder)
-    return folder
+from tests.searches import CASES, tiny_search
 
 
 def table_search(table: str, evaluations: int, **changes: Any) -> SearchConfig:

@@ -15,27 +15,23 @@ from metanas.parsing import parse
 from metanas.spaces.mobile import Mobile
 from metanas.tables import nasbench201, transnas
 from tests.runs import counted
-from tests.searches import ALONE, Interruption, interrupt, log, results, tiny_search, write_spots
-from tests.tables.test_tables import write201
+from tests.searches import ALONE, Interruption, interrupt, log, results, tiny_search
 
 MOBILE = {"widths": [[4, 8], [4, 8]], "strides": [1, 2], "depths": [1, 2], "stem": 4, "features": 8}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A task, and both benchmarks."""
-    folder = tmp_path_factory.mktemp("data")
-    write_spots(folder)
-    write201(folder)
+def data(data: Path) -> Path:
+    """Both benchmarks' tables."""
     operations = np.array(list(np.ndindex(*[4] * 6)), dtype=np.int8)
     np.savez(
-        folder / "transnas101_micro.npz",
+        data / "transnas101_micro.npz",
         ops=operations,
         op_names=np.array(transnas.OPERATIONS),
         tasks=np.array(transnas.TASKS),
         val_last_epoch=np.arange(7.0 * len(operations)).reshape(-1, 7),
     )
-    return folder
+    return data
 
 
 class TestLatency:

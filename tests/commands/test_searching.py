@@ -40,17 +40,7 @@ from tests.searches import (
     results,
     search_and_be_killed,
     tiny_search,
-    write_spots,
 )
-from tests.tables.test_tables import write201
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_spots(folder)
-    write201(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

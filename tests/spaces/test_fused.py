@@ -1,7 +1,6 @@
 """Pooling, normalisation and ReLU as one operation: compiled against tensor operations, and without a compiler."""
 
 import ctypes
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,16 +14,10 @@ from torch.nn import functional as F
 from metanas.native import compiled
 from metanas.spaces import fused
 from metanas.spaces.fused import Form, by_tensors, elementary, moments, normalise, pooled
-from metanas.spaces.maps import SOURCE
 
 Operation = Callable[[Tensor, Tensor, Tensor, Tensor | None, Form], Tensor]
 
-
-@pytest.fixture(autouse=True)
-def compiler() -> None:
-    if isinstance(found := compiled(SOURCE, torch.float64), str):
-        assert not os.environ.get("CI"), found
-        pytest.skip(f"nothing can be compiled here: {found}")
+pytestmark = pytest.mark.usefixtures("compiler")
 
 
 @st.composite
