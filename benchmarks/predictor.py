@@ -2,13 +2,12 @@
 
 Fitted, searched and chosen on validation scores alone; a predictor sees what `TableCells.encode` says of a cell.
 NAS-Bench-201: Kendall's tau on held-out architectures, and queries until the mean test accuracy of the seeds is that of
-regularized evolution after 200, by the strategy "guided". TransNAS-Bench-101: each task in turn is new, and predictors
-of the other six, of 200 evaluations each, may help the same strategy.
+regularized evolution after 200, by the strategy "guided". TransNAS-Bench-101 is in `benchmarks/transfer.py`.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,51 +18,29 @@ from scipy.spatial.distance import cdist
 from scipy.stats import bootstrap
 
 from benchmarks.rounds import table as print_table
-from benchmarks.strategies import CONTENDERS, Contender, run, search
-from metanas.api import Architecture
+from benchmarks.strategies import Contender, search
+from benchmarks.transfer import BATCH, MODEL, encoded, every, said, show_quality, show_transfer
 from metanas.errors import MetanasError
 from metanas.search.catalogue import GUIDES
 from metanas.seeding import stream
-from metanas.spaces.genes import enumerated
 from metanas.statistics import mean_interval
-from metanas.strategies.guided import Guided
 from metanas.tables import nasbench201, transnas
-from metanas.tables.cell import EDGES, TableCells
+from metanas.tables.cell import EDGES
 from metanas.tables.table import Table, tables_folder
 from predictors.conformal import Calibrated, coverage
 from predictors.explain import gene_effects, swaps
 from predictors.models import make_model
-from predictors.pool import PoolPredictor
-from predictors.predictor import Predictor
-from predictors.ranking import Quality, kendall, normal_scores, quality
+from predictors.ranking import Quality, kendall, quality
 
-MODEL = "trees"
-"""What ranks, and what speaks for a pool task."""
 TRAINING = (100, 200)
 REA200 = {"cifar10": 94.34, "cifar100": 73.40, "ImageNet16-120": 46.56}
 """Mean test accuracy of regularized evolution after 200 queries, 200 runs, on the same table."""
 QUERIES = 100
 SHOWN = (30, 50, 70, 100)
-OWN = (1, 10, 50)
-"""Own evaluations of a new task at which regret is taken."""
-BATCH = 5
-SOURCES = 200
-ODD = "autoencoder"
-"""The task that is least like the others."""
 EXPLAINED = 50
 PROXIES = "nasbench201_zero_cost_724.json"
 """Scores of untrained cells as NASLib names them: operations by their place in NASLIB, edges sorted."""
 NASLIB = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
-
-
-def every(space: TableCells) -> list[Architecture]:
-    """All cells, in the order of a table's rows."""
-    return [enumerated(space, row) for row in range(space.size())]
-
-
-def encoded(space: TableCells, cells: Sequence[Architecture]) -> np.ndarray:
-    """Features (n, d)."""
-    return np.stack([space.encode(cell) for cell in cells])
 
 
 @dataclass(frozen=True)
@@ -139,39 +116,6 @@ def explanation(table: Table, cells: np.ndarray, features: np.ndarray, count: in
     return kendall(np.concatenate(predicted), np.concatenate(true))
 
 
-def source(table: Table, cells: Sequence[Architecture], seed: int) -> Predictor:
-    """A pool task's predictor, of SOURCES random evaluations of different networks."""
-    rows = stream(seed, "source", table.name).choice(len(cells), SOURCES, replace=False)
-    drawn = [cells[row] for row in rows]
-    scores = normal_scores(np.array([table.validate(cell) for cell in drawn]))
-    return make_model(MODEL, seed, ()).fit(encoded(table.space, drawn), scores)
-
-
-def with_pool(table: Table, sources: Sequence[Predictor], model: str, seed: int) -> tuple[list[float], float]:
-    """Validation scores of the best so far, (OWN[-1],), and how far the own model is believed in the end."""
-    strategy = Guided(table.space, OWN[-1], model=partial(make_model, model, seed, ()), sources=sources)
-    course = run(table, strategy, BATCH, OWN[-1], stream(seed, "strategies", table.name))
-    fitted = strategy.fitted()
-    assert isinstance(fitted, PoolPredictor)
-    return [table.validate(best) for best in course.best], float(fitted.weights[-1])
-
-
-def transfer(table: Table, sources: Sequence[Predictor], model: str, seed: int) -> tuple[dict[str, np.ndarray], float]:
-    """Regrets (OWN,) by way, in parts of the task's best minus its median, and the own model's weight in the end."""
-    contenders = {
-        "without the pool": Contender({"name": "guided", "model": model, "initial": BATCH}, batch=BATCH),
-        "regularized evolution": Contender({"name": "regularized", "sample": 5}, size=10),
-        "random": CONTENDERS["random"],
-    }
-    found, weight = with_pool(table, sources, model, seed)
-    ways = {"with the pool": found}
-    for name, contender in contenders.items():
-        ways[name] = [table.validate(best) for best in search(table, contender, seed, OWN[-1]).best]
-    best = table.validation[-1].max()
-    unit = best - np.median(table.validation[-1])
-    return {name: (best - np.array([scores[n - 1] for n in OWN])) / unit for name, scores in ways.items()}, weight
-
-
 def show_ranking(table: Table, proxies: np.ndarray, seeds: int) -> dict[str, Any]:
     """Question 1: on NAS-Bench-201 CIFAR-10."""
     cells = every(table.space)
@@ -188,6 +132,9 @@ def show_ranking(table: Table, proxies: np.ndarray, seeds: int) -> dict[str, Any
         test, covered = ([getattr(draw, part) for draw in found] for part in ("test_tau", "coverage"))
         print(f"tau with test accuracy {said(test)}; 90% intervals cover {said(covered)}")
         keys |= {f"tau_{count}": tau, f"tau_{count}_half": half, f"tau_{count}_test": float(np.mean(test))}
+        keys[f"baselines_{count}"] = {
+            name: float(np.mean([draw.qualities[name].tau for draw in found])) for name in found[0].qualities
+        }
         keys |= {f"coverage_{count}": float(np.mean(covered))}
         ours, naive = ([draw.beside_naswot[name] for draw in found] for name in ("predictor", "NASWOT"))
         print(f"on those of which NASWOT is known: tau {said(ours)}, of NASWOT {said(naive)}")
@@ -225,50 +172,8 @@ def queries_to(level: float, curves: np.ndarray) -> tuple[int, float, float]:
     return int(first(seeds)), *found.confidence_interval
 
 
-def show_transfer(tables: Mapping[str, Table], model: str, seeds: int) -> dict[str, Any]:
-    """Question 3: a new task, with and without the others."""
-    space = next(iter(tables.values())).space
-    cells = list(dict.fromkeys(map(space.canonical, every(space))))
-    found: list[list[dict[str, np.ndarray]]] = []  # by seed and task: regrets (OWN,) by way
-    weights = np.empty((seeds, len(tables)))
-    for seed in range(seeds):
-        sources = {name: source(table, cells, seed) for name, table in tables.items()}
-        found.append([])
-        for number, (name, table) in enumerate(tables.items()):
-            others = [fitted for other, fitted in sources.items() if other != name]
-            regrets, weights[seed, number] = transfer(table, others, model, seed)
-            found[-1].append(regrets)
-    regrets = {way: np.array([[task[way] for task in seed] for seed in found]) for way in found[0][0]}  # (S, T, OWN)
-    ours, alone = regrets["with the pool"], regrets["without the pool"]
-    wins, leads = (ours < alone) + 0.5 * (ours == alone), ours - alone
-    rows = []
-    for number, name in enumerate(tables):
-        rows += [(f"{name}, {way}", *map(said, values[:, number].T)) for way, values in regrets.items()]
-        rows.append((f"{name}, share won against without", *map(said, wins[:, number].T)))
-        rows.append((f"{name}, own model's weight in the end", "", "", said(weights[:, number])))
-    rows += [(f"all tasks, {way}", *map(said, values.mean(1).T)) for way, values in regrets.items()]
-    rows.append(("all tasks, with less without", *map(said, leads.mean(1).T)))
-    rows.append(("all tasks, share won against without", *map(said, wins.mean(1).T)))
-    print(f"\nTransNAS-Bench-101, {seeds} seeds: regret in parts of best minus median after own evaluations")
-    print_table(("", *(f"{n}" for n in OWN)), rows)
-    keys: dict[str, Any] = {}
-    for column, count in enumerate(OWN[1:], 1):
-        rate, half = mean_interval(wins[..., column].mean(1))
-        keys |= {f"transfer_win_rate_{count}": rate, f"transfer_win_rate_{count}_half": half}
-        keys |= {f"transfer_regret_{count}": {way: float(v[..., column].mean()) for way, v in regrets.items()}}
-    harm, half = mean_interval(leads[:, list(tables).index(ODD), 1])
-    print(f"{ODD} at {OWN[1]}: regret with the pool less regret without {harm:+.3f} +- {half:.3f}")
-    return keys | {"negative_transfer_regret": harm, "negative_transfer_regret_half": half}
-
-
-def said(values: Sequence[float] | np.ndarray, digits: int = 3) -> str:
-    """Mean and half width of the 95% interval."""
-    mean, half = mean_interval(np.asarray(values, dtype=np.float64))
-    return f"{mean:.{digits}f} +- {half:.{digits}f}"
-
-
 def main() -> None:
-    """Prints the three tables."""
+    """Prints the tables, one after the other."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tables", type=Path, help="the folder of the tables (default METANAS_NASBENCH)")
     parser.add_argument("--seeds", type=int, default=20)
@@ -283,6 +188,7 @@ def main() -> None:
         parser.error(str(error))
     keys = show_ranking(cells["cifar10"], proxies, asked.seeds)
     keys |= show_search(cells.values(), asked.model, asked.seeds)
+    keys |= show_quality(tasks, asked.seeds)
     keys |= show_transfer(tasks, asked.model, asked.seeds)
     if asked.json:
         print(json.dumps({"seeds": asked.seeds, "model": asked.model, **keys}))

@@ -1,8 +1,10 @@
 """Meta-training with and without the predictor that prunes, for the same minutes: what it saves and what it costs.
 
 For each seed both train at once, on one core each, so that whatever else the machine does falls on both. Without, the
-same strategy's first proposals are measured as they come (`predictor.floor` above 1). Then the network that either
-chose answers the configuration's test episodes, the same for both. METANAS_DATA names the folder of its data sets.
+same strategy's first proposals are measured as they come (`predictor.floor` above 1), as many as with it: it has to
+gain by what it picks. Both run more generations than the configuration asks for, since the predictor must first prove
+itself, and audit more. Then the network that either chose answers the configuration's test episodes, the same for both.
+METANAS_DATA names the folder of its data sets.
 """
 
 import argparse
@@ -26,7 +28,16 @@ from metanas.statistics import mean_interval
 from predictors.audit import missed_winners
 
 CONFIG = Path(__file__).parents[1] / "configs" / "omniglot.yaml"
-ARMS: Mapping[str, Sequence[str]] = {"with": (), "without": ("--set", "predictor.floor=2")}
+GENERATIONS = 6
+SETTINGS = [
+    *("--set", f"budget.generation_steps={[50] * GENERATIONS}"),
+    *("--set", "budget.warmup_share=0.3"),
+    *("--set", "budget.settling_share=0.12"),
+    *("--set", "search.episodes=12"),
+    *("--set", "search.final_episodes=60"),
+    *("--set", "predictor.audit=3"),
+]
+ARMS: Mapping[str, Sequence[str]] = {"with": SETTINGS, "without": [*SETTINGS, "--set", "predictor.floor=2"]}
 
 
 def train(folder: Path, asked: argparse.Namespace, seed: int, settings: Sequence[str]) -> None:
@@ -35,7 +46,8 @@ def train(folder: Path, asked: argparse.Namespace, seed: int, settings: Sequence
     command += ["--seed", str(seed), "--minutes", str(asked.minutes), "--workers", "1", *settings]
     ended = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     if ended.returncode:
-        raise MetanasError(f"{' '.join(command)} ended with: {ended.stderr.strip().splitlines()[-1]}")
+        said = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
+        raise MetanasError(f"{' '.join(command)} ended with: {said[-1]}")
 
 
 def judge(folder: Path, seed: int, arm: str) -> dict[str, Any]:
@@ -58,7 +70,6 @@ def judge(folder: Path, seed: int, arm: str) -> dict[str, Any]:
             ]
             for test in config.test
         }
-    missed = missed_winners(reports)
     return {
         "seed": seed,
         "arm": arm,
@@ -66,7 +77,7 @@ def judge(folder: Path, seed: int, arm: str) -> dict[str, Any]:
         "proposed": proposed,
         "saved": pruned / proposed if proposed else 0.0,
         "tau": reports[-1]["tau"],
-        "missed": asdict(missed) if missed else None,
+        "screenings": reports,
         "accuracies": accuracies,
     }
 
@@ -81,13 +92,13 @@ def both(asked: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
 
 def row(found: Mapping[str, Any], tests: Sequence[str]) -> tuple[str, ...]:
     """A run in words."""
-    missed, tau = found["missed"], found["tau"]
+    missed, tau = missed_winners(found["screenings"]), found["tau"]
     return (
         f"{found['seed']}, {found['arm']}",
         f"{found['steps']}",
         f"{found['saved']:.0%} of {found['proposed']}",
         "-" if tau is None else f"{tau:.2f}",
-        f"{missed['winners']} of {missed['audited']}" if missed else "-",
+        f"{missed.winners} of {missed.audited}" if missed else "-",
         *("{:.2%} +- {:.2%}".format(*mean_interval(np.array(found["accuracies"][test]))) for test in tests),
     )
 
@@ -103,7 +114,16 @@ def main() -> None:
     asked = parser.parse_args()
     runs = [found for seed in range(asked.seeds) for found in both(asked, seed)]
     tests = list(runs[0]["accuracies"])
-    table(("seed", "steps", "turned away", "tau", "missed", *tests), [row(found, tests) for found in runs])
+    table(("seed", "steps", "turned away", "tau", "won an audit", *tests), [row(found, tests) for found in runs])
+    pruning = [found for found in runs if found["arm"] == "with"]
+    saved = float(np.mean([found["saved"] for found in pruning]))
+    missed = missed_winners([report for found in pruning for report in found["screenings"]])
+    print(f"Turned away unmeasured, mean over the seeds: {saved:.0%} of what was proposed.")
+    if missed:
+        print(
+            f"Of {missed.pruned} turned away while it pruned, {missed.audited} were measured all the same; winners "
+            f"among the {missed.pruned} by this: {missed.estimate:.1f} ({missed.low:.1f} to {missed.high:.1f})."
+        )
     gains: dict[str, list[float]] = {}
     for test in tests:
         ours, theirs = ([np.array(r["accuracies"][test]) for r in runs if r["arm"] == arm] for arm in ARMS)
@@ -112,8 +132,10 @@ def main() -> None:
         print(f"{test}: with the predictor better by {mean:+.2%} +- {half:.2%} over {asked.seeds} seeds")
     if asked.json:
         for found in runs:
+            found["missed"] = (judged := missed_winners(found.pop("screenings"))) and asdict(judged)
             found["accuracies"] = {test: float(np.mean(values)) for test, values in found["accuracies"].items()}
-        print(json.dumps({"minutes": asked.minutes, "runs": runs, "gains": gains}))
+        pooled = {"saved": saved, "missed": missed and asdict(missed)}
+        print(json.dumps({"minutes": asked.minutes, "runs": runs, "gains": gains, **pooled}))
 
 
 if __name__ == "__main__":

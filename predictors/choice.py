@@ -1,14 +1,14 @@
 """Which model to use and how far to trust it, by what is held out: tasks, or architectures where tasks are few."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
 from metanas.errors import MetanasError
 from predictors.conformal import LEVEL, Scale, group_folds, held_out
 from predictors.data import FOLDS, Data
-from predictors.models import make_model
+from predictors.models import GRAPH_MODELS, make_model
 from predictors.predictor import Predictor
 from predictors.ranking import Correlation, Quality, correlation, kendall, nearest, quality
 
@@ -54,11 +54,14 @@ def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = QU
         )
     folds = group_folds(data.groups(), FOLDS, seed)
     answers = {name: _held_out(name, data, folds, seed) for name in models}
-    taus = {name: fold_taus(mean, data, folds) for name, (mean, _) in answers.items()}
+    taus = {name: fold_taus(answer[0], data, folds) for name, answer in answers.items()}
     scores = {name: float(own.mean()) for name, own in taus.items()}
     best = max(scores, key=lambda name: scores[name])
+    mean, spread = (
+        chosen_elsewhere({name: answer[part] for name, answer in answers.items()}, taus, folds) for part in (0, 1)
+    )
     rankings = {
-        "predictor": chosen_elsewhere({name: mean for name, (mean, _) in answers.items()}, taus, folds),
+        "predictor": mean,
         "params": costs[:, 0],
         "macs": costs[:, 1],
         "nearest": _nearest(data, folds),
@@ -73,9 +76,15 @@ def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = QU
         models=scores,
         **{name: correlation(own, data.targets, data.groups(), seed, tasks) for name, own in rankings.items()},
         qualities={name: _mean_quality(own, data, folds) for name, own in rankings.items()},
-        coverage=_coverage(*answers[best], data.targets, folds),
+        coverage=_coverage(mean, spread, data.targets, folds),
     )
-    return _make(best, data, seed).fit(data.table.values, data.targets), report
+    own = seen_by(best, data)
+    return _make(best, own, seed).fit(own.table.values, own.targets), report
+
+
+def seen_by(model: str, data: Data) -> Data:
+    """What a model learns from: all of it, but the adjacency of those that do not read it as a graph."""
+    return data if model in GRAPH_MODELS else replace(data, table=data.table.without("adjacency"))
 
 
 def chosen_elsewhere(
@@ -121,12 +130,13 @@ def _make(model: str, data: Data, seed: int) -> Predictor:
 
 
 def _held_out(model: str, data: Data, folds: Sequence[np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return held_out(lambda: _make(model, data, seed), data.table.values, data.targets, folds)
+    own = seen_by(model, data)
+    return held_out(lambda: _make(model, own, seed), own.table.values, own.targets, folds)
 
 
 def _nearest(data: Data, folds: Sequence[np.ndarray]) -> np.ndarray:
     """For every row, the target (n,) of the nearest row outside its fold."""
-    values, found = data.table.values, np.empty(len(data))
+    values, found = data.table.without("adjacency").values, np.empty(len(data))
     for fold in folds:
         kept = np.setdiff1d(np.arange(len(data)), fold)
         found[fold] = nearest(values[kept], data.targets[kept], values[fold])

@@ -3,12 +3,17 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import meta_step, rounds, sampler, supernet
+from benchmarks import meta_step, predictor, pruning, rounds, sampler, supernet, transfer
 from metanas.errors import MetanasError
+from metanas.tables import nasbench201, transnas
+from metanas.tables.cell import EDGES
+from metanas.tables.table import Table
+from tests.tables.test_tables import write201
 
 
 def test_every_figure_in_the_json_has_its_spread(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,3 +59,68 @@ def test_trainings_that_part_are_refused() -> None:
     assert supernet.loss_difference(lambda: [(9.0, 0.1), (2.0, 0.5)], lambda: [(1.0, 0.2), (2.002, 0.5)]) < 1.1e-3
     with pytest.raises(MetanasError, match=r"loss 2\.0000 and accuracy 50\.0% in the SuperNet, 2\.5000"):
         supernet.loss_difference(lambda: [(2.0, 0.5)], lambda: [(2.5, 0.5)])
+
+
+def test_queries_to_a_level_are_the_first_of_the_mean_curve() -> None:
+    curves = np.array([[1.0, 2.0, 5.0], [1.0, 4.0, 5.0]])
+    assert predictor.queries_to(3.0, curves)[0] == 2
+    count, low, high = predictor.queries_to(3.5, curves)
+    assert (count, low <= count <= high) == (3, True)
+    assert predictor.queries_to(6.0, curves) == (4, 4.0, 4.0), "never: one more than there are"
+
+
+def test_naswot_is_found_by_the_names_of_operations(tmp_path: Path) -> None:
+    write201(tmp_path)
+    table = nasbench201.load(tmp_path)["cifar10"]
+    # NASLib's 0 is the identity, 2 a 3x3 convolution; its edges are sorted by their target here.
+    names = dict(zip(sorted(EDGES), (0, 2, 1, 1, 1, 3), strict=True))
+    arch = "(" + ", ".join(str(names[edge]) for edge in sorted(EDGES)) + ")"
+    content = {"cifar10": {"one": {"arch": arch, "nwot": {"score": 7.5}}}}
+    (tmp_path / predictor.PROXIES).write_text(json.dumps(content))
+    scores = predictor.naswot(tmp_path, table)
+    (row,) = np.flatnonzero(np.isfinite(scores))
+    assert scores[row] == 7.5
+    said = [table.space.operations[gene] for gene in transfer.every(table.space)[row]]
+    assert said == [predictor.NASLIB[names[edge]] for edge in EDGES]
+    (tmp_path / predictor.PROXIES).write_text("{}")
+    with pytest.raises(MetanasError, match="must hold zero-cost scores"):
+        predictor.naswot(tmp_path, table)
+
+
+def alike(name: str, sign: float = 1.0) -> Table:
+    """A task that orders cells by their place."""
+    size = transnas.SPACE.size()
+    worth, costs = sign * np.arange(float(size)), np.zeros(size)
+    return Table(name, transnas.SPACE, (1.0,), worth[None], worth, costs, costs)
+
+
+def test_other_tasks_rank_a_new_one_as_far_as_they_are_alike() -> None:
+    tables = {"a": alike("a"), "b": alike("b"), "c": alike("c", -1.0)}
+    cells = transfer.different(tables)[::4]
+    features = transfer.encoded(transnas.SPACE, cells)
+    others = [transfer.source(tables[name], cells, 0) for name in "ab"]
+    for name, sign in (("b", 1), ("c", -1)):
+        found = transfer.rankings(tables[name], cells, features, others[:1], 0)
+        assert found["without the pool"][0] is None
+        assert found["nearest of its own"][0] is None
+        first, _, last = (one.tau for one in found["with the pool"] if one is not None)
+        assert sign * first > 0.6
+        assert last > 0.4, "its own measurements have the say by then"
+        assert {one.tau for one in found["parameters"] if one is not None} == {0.0}
+    regrets, weight = transfer.transfer(tables["b"], others[:1], "bayesian ridge", 0)
+    assert set(regrets) == {"with the pool", "without the pool", "regularized evolution", "random"}
+    assert regrets["with the pool"][0] < regrets["random"][0]
+    assert all(np.all(np.diff(regret) <= 0) for regret in regrets.values()), "of the best so far"
+    assert 0 <= weight <= 1
+
+
+def test_both_arms_of_the_pruning_differ_in_the_predictor_alone() -> None:
+    arms = pruning.ARMS
+    assert arms["without"][: len(arms["with"])] == arms["with"]
+    assert arms["without"][len(arms["with"]) :] == ["--set", "predictor.floor=2"]
+    found = {
+        "seed": 0, "arm": "with", "steps": 10, "saved": 0.25, "proposed": 72, "tau": None,
+        "accuracies": {"test": [0.5, 0.7]},
+        "screenings": [{"pruned": 24, "audited": 3, "winners": 1}, {"pruned": 0, "audited": 0, "winners": 0}],
+    }  # fmt: skip
+    assert pruning.row(found, ["test"])[:5] == ("0, with", "10", "25% of 72", "-", "1 of 3")

@@ -29,6 +29,7 @@ from metanas.commands.model import adapt, load_model, predict
 from metanas.run import RunFolder
 from metanas.store import Store
 from predictors.saved import read_predictor
+from predictors.versions import Versions
 from tests.runs import TINY
 from tests.searches import TINY as SEARCH
 from tests.searches import write_spots
@@ -221,6 +222,20 @@ class TestLife:
         code, out, err = metanas("predictor", "rollback", trained)
         assert code == 2
         assert "no earlier predictor version" in err
+        versions = Versions(trained)
+        twin = versions.read(1)
+        fitted = twin.make().fit(twin.data.table.values, twin.data.targets)
+        assert versions.add(twin, fitted, {"from": "the same"}) == 3
+        code, out, _ = metanas("predictor", "promote", trained, "3", "--json")
+        assert code == 0
+        assert json.loads(out)["in_use"] == 3
+        assert json.loads(out)["comparison"]["difference"] == 0.0
+        code, out, _ = metanas("predictor", "show", trained)
+        first, second, third = out.splitlines()
+        assert [line[0] for line in (first, second, third)] == [" ", " ", "*"]
+        assert "held-out architectures (params " in second
+        assert metanas("predictor", "rollback", trained)[1] == "version 1 is in use\n"
+        assert (trained / "predictor.safetensors").read_bytes() == before
         code, out, err = metanas("predictor", "promote", trained, "9")
         assert code == 2
         assert "no predictor version 9" in err
@@ -252,6 +267,12 @@ class TestLife:
         assert "measurements, 0 of what it has not learned from" in out
         assert out.count("left out: the store") == 2
         assert len(json.loads(metanas("predictor", "show", trained, "--store", mixed, "--json")[1])["refused"]) == 2
+        strange = f"sqlite:///{tmp_path / 'strange.sqlite'}"
+        with Store(strange) as store:
+            store.add("other", [replace(e, task=f"line {number % 4}") for number, e in enumerate(own)])
+        code, out, _ = metanas("predictor", "show", trained, "--store", strange)
+        assert code == 0
+        assert "retrain: 4 tasks are new to it, more than the 1 that it knows" in out
 
     def test_episodes_of_others(self, metanas: Command, trained: Path, tmp_path: Path) -> None:
         for number in range(3):

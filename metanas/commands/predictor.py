@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -113,7 +113,7 @@ def show(
         return
     for card in cards:
         figures = card.get("figures")
-        held = f"tau {figures['tau'][0]:.2f} on held-out {figures['held out']}" if figures else "from the search itself"
+        held = _held_out(figures) if figures else "from the search itself"
         star = "*" if in_use == [card["version"]] else " "
         rows = f"{card['rows']} rows, {card['architectures']} architectures, {len(card['tasks'])} tasks"
         print(f"{star} {card['version']}: {card['model']}, {rows}, {held}")
@@ -126,3 +126,9 @@ def show(
             print(f"of these: Kendall tau {drift.tau:.2f}, {drift.inside:.0%} within their 90% intervals")
         for advice in drift.advice:
             print(f"retrain: {advice}")
+
+
+def _held_out(figures: dict[str, Any]) -> str:
+    """Tau beside that of the baselines."""
+    others = ", ".join(f"{name} {figures[name]:.2f}" for name in ("params", "macs", "nearest"))
+    return f"tau {figures['tau'][0]:.2f} on held-out {figures['held out']} ({others})"

@@ -17,7 +17,7 @@ from metanas.commands.blocks import (
     pool_of,
     scoring_batch,
 )
-from metanas.commands.gathering import Row, gather, observed, observed_together
+from metanas.commands.gathering import Row, gather, observed_together
 from metanas.errors import MetanasError
 from metanas.measuring.features import ArchitectureFeatures, blocks_of, chosen_blocks
 from metanas.measuring.latency import LATENCY
@@ -25,7 +25,7 @@ from metanas.measuring.task_description import TaskDescriber
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
 from metanas.store import shown
-from predictors.choice import QUICK, RetrainReport, retrain
+from predictors.choice import QUICK, RetrainReport, retrain, seen_by
 from predictors.data import FEWEST_TASKS, TOGETHER, Data
 from predictors.drift import Drift, drift
 from predictors.models import GRAPH_MODELS
@@ -102,7 +102,7 @@ def retrain_predictor(
             raise MetanasError(" ".join(lost))
     data = _data(features, rows, tasks)
     fitted, report = retrain(data, _costs(features, rows), config.seed, models)
-    saved = Saved(report.model, config.seed, space.name, data, context)
+    saved = Saved(report.model, config.seed, space.name, seen_by(report.model, data), context)
     number = versions.add(saved, fitted, _card(report, stores, refused))
     try:
         comparison = versions.promote(number, config.seed)
@@ -115,21 +115,23 @@ def watch(run: RunFolder, stores: Sequence[str], samples: Path | None = None) ->
     """How far the evaluations of `stores` are from what the run's predictor in use expects.
 
     A predictor that tells tasks apart is asked about tasks that it knows, or that the run's pool has; the search's own,
-    which learned from means over tasks, about such means.
+    which learned from means over tasks, about such means. Of others it is said that they are new.
     """
     versions = Versions.of(run.path)
-    saved, tasks = versions.read(versions.history[-1]), None
-    together = saved.data.task_names == [TOGETHER]
-    rows, refused = gather(run, stores, observed_together if together else observed)
+    saved = versions.read(versions.history[-1])
+    rows, refused = gather(run, stores)
     names = {task for _, task, _ in rows}
+    known = tasks = None
+    if saved.data.task_names == [TOGETHER]:
+        with run.store() as store:
+            known = {evaluation.task for evaluation in store.evaluations(run=run.id)}
+        rows, _ = gather(run, stores, observed_together)
     if saved.data.descriptions():
         tasks = _described([run], rows, saved.context, saved, samples)
         rows, lost = _known(rows, tasks)
         refused += lost
-        if not rows:
-            raise MetanasError(" ".join(refused))
-    data = _data(features_of(run, run.config, make_space(run.config), saved), rows, tasks)
-    return Watched(drift(saved, data, names), tuple(refused))
+    features = features_of(run, run.config, make_space(run.config), saved)
+    return Watched(drift(saved, _data(features, rows, tasks) if rows else None, names, known), tuple(refused))
 
 
 def _blocks(space: Space, models: Sequence[str], without: Sequence[str], timed: bool) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from metanas.seeding import torch_stream
 from metanas.spaces.genes import Genotypes
 from metanas.spaces.space import Space
 from metanas.store import Store
+from metanas.strategies.guided import Guided
 from metanas.strategies.halving import Race
 from metanas.strategies.strategy import Strategy
 from metanas.tables.catalogue import load_table
@@ -159,7 +160,12 @@ def _run_rounds(
             event=recorder.event,
         )
         architecture = rounds.run()
-    effort = {"evaluations": progress.measured, "seconds": progress.seconds}
+    effort: dict[str, Any] = {"evaluations": progress.measured, "seconds": progress.seconds}
+    if isinstance(strategy, Guided) and (believed := strategy.believed):
+        effort["believed"] = believed
+        text = f"in the end the searches that it learned from had {1 - believed[-1]:.0%} of the say"
+        worse = ": they order this task's networks worse than its own measurements" if believed[-1] > 0.5 else ""
+        recorder.event("note", text=text + worse)
     if asked.shared is not None:
         effort["steps"] = asked.shared.steps
     if (latency := asked.cost(architecture).latency) is not None:

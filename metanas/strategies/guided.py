@@ -86,6 +86,12 @@ class Guided:
         found = {self.space.canonical(a): a for a in (*local, *uniform) if a not in self.archive}
         return list(found.values())
 
+    @property
+    def believed(self) -> tuple[float, ...]:
+        """The part that each of the sources has in what is said by now, then the own model's; () without sources."""
+        fitted = self.fitted()
+        return tuple(fitted.weights.tolist()) if isinstance(fitted, PoolPredictor) else ()
+
     def fitted(self) -> Predictor:
         """The model of all that was measured, or the sources with it."""
         measured = self.archive.measured.values()

@@ -1,5 +1,7 @@
 """A search that learns from searches of other tasks."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,32 @@ def test_several_are_asked_and_their_stores_stay_as_they_are(data: Path, before:
     search(config, tmp_path / "run", tables=data)
     assert len(set(measured(tmp_path / "run"))) == 8
     assert measured(before) == seen
+    believed = SearchFolder(tmp_path / "run").read_json("result.json")["believed"]
+    assert len(believed) == 3, "of both, and of its own measurements"
+    assert sum(believed) == pytest.approx(1.0)
+
+
+def test_searches_that_mislead_lose_their_say_and_it_is_told(data: Path, tmp_path: Path) -> None:
+    """Of a task that orders cells alike: asked by one with few measurements of its own, and the opposite of it."""
+    before = tmp_path / "before"
+    search(table_search("jigsaw", 40), before, tables=data)
+    opposite = SearchFolder(tmp_path / "opposite")
+    shutil.copytree(before, opposite.path)
+    with opposite.store() as store:
+        rows = store.evaluations()
+        store.discard_from(opposite.id, 0)
+        store.add(opposite.id, [replace(row, accuracy=-(row.accuracy or 0.0)) for row in rows])
+    own: list[float] = []
+    told: list[str] = []
+    for path, evaluations in ((before, 8), (opposite.path, 30)):
+        out = tmp_path / f"after {path.name}"
+        config = table_search("autoencoder", evaluations, strategy={"name": "guided"}, learn_from=[str(path)])
+        search(config, out, tables=data, show=lambda event: told.append(event.get("text", "")))
+        own.append(SearchFolder(out).read_json("result.json")["believed"][-1])
+    assert own[0] < 0.5 < 0.8 < own[1]
+    helped, misled = filter(None, told)
+    assert helped.endswith("of the say")
+    assert misled.endswith("they order this task's networks worse than its own measurements")
 
 
 @pytest.mark.parametrize(

@@ -13,25 +13,11 @@ from metanas.found import SearchFolder
 from metanas.measuring.latency import LatencyTable
 from metanas.parsing import parse
 from metanas.spaces.mobile import Mobile
-from metanas.tables import nasbench201, transnas
+from metanas.tables import nasbench201
 from tests.runs import counted
 from tests.searches import ALONE, Interruption, interrupt, log, results, tiny_search
 
 MOBILE = {"widths": [[4, 8], [4, 8]], "strides": [1, 2], "depths": [1, 2], "stem": 4, "features": 8}
-
-
-@pytest.fixture(scope="module")
-def data(data: Path) -> Path:
-    """Both benchmarks' tables."""
-    operations = np.array(list(np.ndindex(*[4] * 6)), dtype=np.int8)
-    np.savez(
-        data / "transnas101_micro.npz",
-        ops=operations,
-        op_names=np.array(transnas.OPERATIONS),
-        tasks=np.array(transnas.TASKS),
-        val_last_epoch=np.arange(7.0 * len(operations)).reshape(-1, 7),
-    )
-    return data
 
 
 class TestLatency:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metanas.errors import MetanasError
-from predictors.choice import RetrainReport, chosen_elsewhere, fold_taus
+from predictors.choice import RetrainReport, chosen_elsewhere, fold_taus, seen_by
 from predictors.choice import retrain as retrain_by
 from predictors.conformal import group_folds
 from predictors.data import Data
@@ -76,6 +76,19 @@ def test_a_planted_signal_beats_the_costs_and_the_nearest() -> None:
     assert report.model == max(report.models, key=lambda name: report.models[name])
     fresh = data(5, 60)
     assert kendall(predictor.predict(fresh.table.values)[0], fresh.targets) > 0.6, "the one handed back knows all rows"
+
+
+def test_edges_are_for_those_that_read_graphs() -> None:
+    """Others would take them for numbers, and be judged by how badly."""
+    rows = data(0, 40)
+    edges = np.random.default_rng(1).integers(2, size=(40, 30)).astype(float)
+    drawn = Data(rows.table.beside("adjacency", edges), rows.targets, rows.tasks, rows.architectures)
+    predictor, report = retrain(drawn, seed=0, models=CHEAP)
+    _, plain = retrain(rows, seed=0, models=CHEAP)
+    assert report == plain
+    assert len(predictor.predict(rows.table.values)[0]) == 40
+    assert seen_by("trees", drawn).table.names == ("architecture", "costs")
+    assert seen_by("graph network", drawn) is drawn
 
 
 def test_shuffled_targets_are_not_predicted() -> None:

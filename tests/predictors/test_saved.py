@@ -268,3 +268,27 @@ class TestDrift:
         assert any("its errors have grown" in sentence for sentence in found.advice)
         assert any("distributed otherwise" in sentence for sentence in found.advice)
         assert any("5 tasks are new" in sentence for sentence in found.advice)
+
+    def test_tasks_unlike_all_that_it_knows_give_the_advice(self) -> None:
+        def at(rows: Data, where: float) -> Data:
+            """The same with three numbers a task about a place."""
+            numbers = {task: where + np.random.default_rng(ord(task)).normal(size=3) for task in rows.task_names}
+            table = rows.table.beside("task", np.stack([numbers[task] for task in rows.tasks]))
+            return Data.of(table, rows.targets, rows.tasks)
+
+        known = saved(at(data(0, 10, tasks=tuple("abcdefghijkl")), 0.0))
+        near, far = (drift(known, at(data(5, 10, tasks=tuple("uvwxyz")), where)) for where in (0.0, 9.0))
+        assert near.tasks_p > 0.05
+        assert near.advice == ()
+        assert far.tasks_p < 0.01
+        assert any("unlike those that it knows" in sentence for sentence in far.advice)
+
+    def test_new_tasks_alone_are_a_reason_too(self) -> None:
+        """Of evaluations on tasks that cannot be described, and of a predictor that learned from means over tasks."""
+        found = drift(saved(data(0, 20)), None, tasks=tuple("vwxyz"))
+        assert (found.rows, found.unseen, found.tau) == (0, 0, None)
+        assert found.advice == (f"5 tasks are new to it, more than the {len(TASKS)} that it knows",)
+        together = data(0, 20, tasks=("all",))
+        assert drift(saved(together), together, tasks=("a", "b"), known=("a", "b")).advice == ()
+        (advice,) = drift(saved(together), together, tasks=("c", "d"), known=("a",)).advice
+        assert advice == "2 tasks are new to it, more than the 1 that it knows"
