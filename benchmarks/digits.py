@@ -21,7 +21,7 @@ def configuration(queries: int = 15, shots: int = 1, **changes: Any) -> RunConfi
         "validation": draw,
         "test": [{"name": "none", "draw": draw}],
         "space": {"options": {"norms": ["sample"]}},
-        "precision": "bfloat16",
+        "precision": "auto",
         "workers": 2,
     }
     return parse(RunConfig, content | changes, "the benchmark")

@@ -2,8 +2,9 @@
 
 5-way 1-shot, 15 queries a class, 28x28, 4 tasks a step, 5 inner steps, Adam outside. Metanas draws its episodes within
 the time measured and learn2learn gets them ready-made. The network is Conv-4, then the default architecture of
-the elastic stages; learn2learn trains the module that `SuperNet.extract` gives, with a linear head, in float32 on two
-threads, which is how it comes. Afterwards all, from the same weights by the same number of steps on the same episodes,
+the elastic stages, with sample normalisation; learn2learn trains the same written with PyTorch's own modules, from the
+same weights, with a linear head, in float32 on two threads, which is how it comes. Metanas computes in the precision
+that pays here, and in float32. Afterwards all, from the same weights by the same number of steps on the same episodes,
 answer the same validation episodes: speed that costs accuracy ends in an error.
 """
 
@@ -25,12 +26,14 @@ from metanas.assembly import CONV4, SUPERNET, WorkerRecipe, make_executor, make_
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor
-from metanas.learning.learner import Precision
+from metanas.learning.learner import Precision, native_precision
 from metanas.learning.meta import Method
 from metanas.learning.problems import EpisodeData
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.worker import EvaluationJob, Sampler
 from metanas.measuring.cost import cost
+from metanas.spaces.fused import EPS, Pool, pooled
+from metanas.spaces.norm import SampleNorm
 from metanas.spaces.space import Features
 from metanas.statistics import mean_interval
 
@@ -38,7 +41,8 @@ TASKS, WAYS, SHOTS, QUERIES, INNER, STEPS = 4, 5, 1, 15, 5, 5  # STEPS: outer st
 HELD_OUT = 100  # validation episodes
 RATE, INNER_RATE = 1e-3, 0.05
 METHODS: tuple[Method, ...] = ("fomaml", "maml")
-PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float32")
+PRECISIONS: tuple[Precision, ...] = tuple(dict.fromkeys((native_precision("cpu"), "float32")))
+"""The first is what `precision: auto` means on this processor."""
 
 
 def run_config(method: Method, precision: Precision) -> RunConfig:
@@ -46,6 +50,28 @@ def run_config(method: Method, precision: Precision) -> RunConfig:
     rates = {"body_rate": INNER_RATE, "head_rate": INNER_RATE, "learned_rates": False}
     inner = {"steps": INNER, "method": method, **rates}
     return configuration(QUERIES, SHOTS, inner=inner, precision=precision)
+
+
+class PlainNorm(nn.Module):
+    """What SampleNorm computes, as one would write it with PyTorch."""
+
+    def __init__(self, norm: SampleNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.groups = norm.weight, norm.bias, norm.groups
+
+    def forward(self, x: Tensor, reference: int, pool: Pool | None = None, relu: bool = False) -> Tensor:
+        x = x if pool is None else pooled(x, pool)
+        x = F.group_norm(x, self.groups, self.weight, self.bias, EPS)
+        return torch.relu(x) if relu else x
+
+
+def plain(network: Features) -> Features:
+    """A network without operations of ours."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, SampleNorm):
+                setattr(module, name, PlainNorm(child))
+    return network
 
 
 class Classifier(nn.Module):
@@ -126,9 +152,9 @@ def check_accuracy(title: str, found: Mapping[str, np.ndarray]) -> dict[str, flo
 
 
 def peak() -> float:
-    """Operations a second of bfloat16 matrix products on two threads."""
+    """Operations a second of matrix products on two threads, in the precision that pays here."""
     size, repeats = 2048, 10
-    a = torch.randn(size, size).bfloat16()
+    a = torch.randn(size, size, dtype=getattr(torch, PRECISIONS[0]))
     a @ a
     started = time.perf_counter()
     for _ in range(repeats):
@@ -151,7 +177,7 @@ def main() -> None:
     config = run_config("fomaml", "float32")
     samplers = make_samplers(config, make_pool(config, None))
     episodes = [samplers["train"].episode(index) for index in range(STEPS * TASKS)]
-    settings = [(m, p) for m in METHODS for p in PRECISIONS]
+    settings, native = [(m, p) for m in METHODS for p in PRECISIONS], PRECISIONS[0]
     keys: dict[str, Any] = {}
     with ExitStack() as stack:
         executors = {s: stack.enter_context(make_executor(WorkerRecipe(run_config(*s)))) for s in settings}
@@ -159,7 +185,7 @@ def main() -> None:
             learner = make_learner(config, network)
             architecture = learner.supernet.space.default
             peers = {
-                f"learn2learn {method}": Peer(learner.supernet.extract(architecture), method == "fomaml")
+                f"learn2learn {method}": Peer(plain(learner.supernet.extract(architecture)), method == "fomaml")
                 for method in METHODS
             }
             contenders: dict[str, Callable[[], object]] = {
@@ -179,7 +205,7 @@ def main() -> None:
                 for name, values in seconds.items()
             ]
             table(("two cores", "steps/s", "times learn2learn's"), rows)
-            speed = operations(network, architecture) * STEPS / float(np.median(seconds["metanas fomaml bfloat16"]))
+            speed = operations(network, architecture) * STEPS / float(np.median(seconds[f"metanas fomaml {native}"]))
             share = speed / peak()
             print(f"{title}: {speed / 1e9:.0f} GFLOP/s first order, {share:.0%} of the matrix-product peak\n")
             accuracies = check_accuracy(
@@ -190,8 +216,8 @@ def main() -> None:
             print()
             suffix = "" if network == CONV4 else "_default"
             keys |= {
-                "first_order_ratio" + suffix: found["metanas fomaml bfloat16"],
-                "second_order_ratio" + suffix: found["metanas maml bfloat16"],
+                "first_order_ratio" + suffix: found[f"metanas fomaml {native}"],
+                "second_order_ratio" + suffix: found[f"metanas maml {native}"],
                 "float32_ratio" + suffix: found["metanas fomaml float32"],
                 "float32_second_order_ratio" + suffix: found["metanas maml float32"],
                 "peak_fraction" + suffix: share,

@@ -83,6 +83,14 @@ def precision_of(config: RunConfig) -> Precision:
     return native_precision(_device()) if config.precision == "auto" else config.precision
 
 
+def answering_precision(config: RunConfig, device: str | None = None) -> Precision:
+    """What to adapt and to answer in: bfloat16 where the run had it and the device has instructions for it.
+
+    A run goes on in the precision that it began with; what it left is used on other machines, too.
+    """
+    return "float32" if config.precision == "float32" else native_precision(device or _device())
+
+
 def make_pool(config: RunConfig, data: Path | None, download: bool = False) -> Pool:
     """The task pool of the configuration."""
     spec = config.pool if isinstance(config.pool, dict) else Path(config.pool)

@@ -86,8 +86,8 @@ def train(
     if as_json:
         print_json({"run": str(out), "steps": folder.read_json("steps.json"), **population})
     else:
-        best = max(row["accuracy"] for row in population["finalists"])
-        print(f"{out}: chosen {population['chosen']}, {best:.1%} on meta-validation episodes.")
+        choice = population["finalists"][0]["accuracy"]
+        print(f"{out}: chosen {population['chosen']}, {choice:.1%} on meta-validation episodes.")
         print(f"next: metanas evaluate {out}, then metanas report {out}")
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import meta_step, predictor, pruning, rounds, sampler, supernet, transfer
+from metanas.assembly import CONV4, SUPERNET, make_learner
 from metanas.errors import MetanasError
+from metanas.spaces.norm import SampleNorm
 from metanas.tables import nasbench201, transnas
 from metanas.tables.cell import EDGES
 from metanas.tables.table import Table
@@ -53,6 +56,16 @@ def test_speed_that_costs_accuracy_is_refused(capsys: pytest.CaptureFixture[str]
     assert means == pytest.approx({"learn2learn maml": 0.7, "metanas maml float32": 0.7})
     with pytest.raises(MetanasError, match=r"metanas maml float32 is 5\.0% .* below learn2learn maml"):
         meta_step.check_accuracy("conv-4", found | {"metanas maml float32": theirs + noise - 0.05})
+
+
+@pytest.mark.parametrize("network", [CONV4, SUPERNET])
+def test_the_peer_has_the_same_network_without_our_operations(network: str) -> None:
+    learner = make_learner(meta_step.run_config("maml", "float32"), network)
+    ours = learner.supernet.extract(learner.supernet.space.default)
+    theirs = meta_step.plain(learner.supernet.extract(learner.supernet.space.default))
+    assert not any(isinstance(module, SampleNorm) for module in theirs.modules())
+    inputs = torch.rand(6, 1, 28, 28)
+    torch.testing.assert_close(theirs(inputs, 6), ours(inputs, 6), rtol=1e-4, atol=1e-5)
 
 
 def test_trainings_that_part_are_refused() -> None:

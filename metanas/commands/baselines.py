@@ -1,5 +1,6 @@
 """What every result is compared with, on the same episodes: jobs for the workers, and the baselines' meta-training."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ from metanas.seeding import torch_stream
 from tasks.augment import augmentation
 
 SCRATCH_STEPS = 20
-"""Gradient steps from random weights."""
+"""Gradient steps from random weights, or as many as adaptation makes where these are more."""
 CHUNK = 50
 """Outer steps between two reports of a baseline's training."""
 
@@ -58,7 +59,7 @@ class AdaptationJob:
 
 @dataclass(frozen=True)
 class ScratchJob:
-    """The architecture with random weights and a linear head, trained on the support set alone."""
+    """The architecture with random weights, trained on the support set alone; its answers are a discriminant's, too."""
 
     network: str
     architecture: Architecture
@@ -71,7 +72,7 @@ class ScratchJob:
         generator = torch_stream(worker.samplers[self.split].seed, "scratch", self.episode)
         fresh = trained.fresh(generator)
         support = support_of(episode)
-        how = replace(self.adaptation, steps=SCRATCH_STEPS, body_rate=3e-3, head_rate=1e-2)
+        how = replace(self.adaptation, steps=max(SCRATCH_STEPS, self.adaptation.steps), body_rate=3e-3, head_rate=1e-2)
         weights = fine_tune(fresh, self.architecture, support, how, _augment(how), generator)
         logits = answers(fresh, self.architecture, weights, support.inputs, episode.query_inputs, how)
         return Score(_accuracy(logits, episode), self.architecture)
@@ -89,7 +90,7 @@ def meta_train_alone(
 
     `rates` lists (steps, learning rate) of the run's phases.
     """
-    total, done = sum(steps for steps, _ in rates), 0
+    total, done, started = sum(steps for steps, _ in rates), 0, time.monotonic()
     for steps, rate in rates:
         for start in range(0, steps, CHUNK):
             count = min(CHUNK, steps - start)
@@ -102,6 +103,7 @@ def meta_train_alone(
                     "network": network,
                     "step": done,
                     "done": done / total,
+                    "seconds": time.monotonic() - started,
                     "loss": loss,
                     "accuracy": accuracy,
                 }

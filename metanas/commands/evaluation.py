@@ -14,6 +14,7 @@ from metanas.assembly import (
     RANDOM,
     SUPERNET,
     WorkerRecipe,
+    answering_precision,
     make_executor,
     make_pool,
     random_architecture,
@@ -39,7 +40,7 @@ def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda ev
     Baselines that were not meta-trained yet are trained first, for as many outer steps on the same training episodes
     as the run made, and kept in the run's folder.
     """
-    config, chosen = folder.config, folder.chosen
+    config, chosen = _answering(folder), folder.chosen
     pool = make_pool(config, data)
     if not pool.test:
         raise MetanasError(f"the pool of '{folder.path}' has no test split; name its tasks under splits.test.")
@@ -71,7 +72,7 @@ def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda ev
 
 def evaluate_folders(folder: RunFolder, episodes: Path) -> list[dict[str, Any]]:
     """Scores the run on episodes that others made; one row an episode, in the order of their names."""
-    config = folder.config
+    config = _answering(folder)
     names = [episode.task for episode in folder_episodes(episodes, config.image)]
     workers = min(config.workers, len(names))
     recipe = WorkerRecipe(config.model_copy(update={"workers": workers}), episodes=episodes.absolute())
@@ -146,6 +147,12 @@ def _methods(
             [ScratchJob(SUPERNET, chosen, adaptation, split, index) for index in episodes],
         ),
     ]
+
+
+def _answering(folder: RunFolder) -> RunConfig:
+    """The run's configuration, in the precision that pays on this machine."""
+    config = folder.config
+    return config.model_copy(update={"precision": answering_precision(config)})
 
 
 def _ready_baseline(folder: RunFolder, config: RunConfig, network: str, executor: Executor, show: Show) -> None:

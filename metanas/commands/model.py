@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from metanas.api import Architecture, Show
-from metanas.assembly import left_out, make_space, precision_of
+from metanas.assembly import answering_precision, left_out, make_space
 from metanas.commands.blocks import meta_network
 from metanas.commands.candidates import candidates
 from metanas.config import RunConfig
@@ -171,11 +171,11 @@ def _read_support(folder: Path, config: RunConfig, show: Show) -> tuple[tuple[st
 def _fine_tuned(
     learner: Learner, architecture: Architecture, supports: Sequence[Samples], config: RunConfig
 ) -> list[Weights]:
-    """Weights adapted to each support set, their steps in the run's precision.
+    """Weights adapted to each support set, their steps in the precision that pays here.
 
     A thread each: their batches are too small for more than one core.
     """
-    adaptation, precision = config.adaptation, precision_of(config)
+    adaptation, precision = config.adaptation, answering_precision(config, "cpu")
     augment = augmentation(adaptation.augment) if adaptation.augment else None
     threads = torch.get_num_threads()
 

@@ -13,7 +13,17 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
-from metanas.assembly import CONV4, RANDOM, make_learner, make_pool, make_samplers, make_space, random_architecture
+from metanas.assembly import (
+    CONV4,
+    RANDOM,
+    SUPERNET,
+    make_learner,
+    make_pool,
+    make_samplers,
+    make_space,
+    random_architecture,
+)
+from metanas.commands.baselines import ScratchJob
 from metanas.commands.candidates import candidates
 from metanas.commands.evaluation import compare, evaluate, evaluate_folders
 from metanas.commands.progress import describe
@@ -22,8 +32,10 @@ from metanas.errors import MetanasError
 from metanas.learning.samples import Samples
 from metanas.learning.state import fill
 from metanas.learning.transfer import fine_tune
+from metanas.learning.worker import Worker
 from metanas.measuring.features import ArchitectureFeatures
 from metanas.run import RunFolder
+from metanas.seeding import torch_stream
 from predictors.saved import load_predictor
 from tests.reference import nearest_prototype
 from tests.runs import TINY, tiny_config
@@ -112,6 +124,26 @@ def test_conv4_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:
         logits = learner.logits((), weights, episode.support_inputs, episode.query_inputs)
         by_hand.append(float((logits.argmax(1) == episode.query_labels).float().mean()))
     (found,) = [m["accuracies"] for m in evaluation["methods"] if m["method"] == "conv-4"]
+    assert found == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(("asked", "made"), [(3, 20), (30, 30)])
+def test_from_scratch_by_hand(run: RunFolder, asked: int, made: int) -> None:
+    """The choice from random weights, with 20 steps, or as many as the meta-learned one gets where these are more."""
+    config, trained = run.config, make_learner(run.config)
+    samplers = make_samplers(config, make_pool(config, None))
+    adaptation, name = replace(config.adaptation, steps=asked), "3-way 2-shot"
+    worker = Worker({SUPERNET: trained}, samplers)
+    by_hand, found = list[float](), list[float]()
+    for index in range(4):
+        found.append(ScratchJob(SUPERNET, run.chosen, adaptation, name, index).run(worker).accuracy)
+        episode, generator = samplers[name].episode(index), torch_stream(samplers[name].seed, "scratch", index)
+        fresh = trained.fresh(generator)
+        how = replace(adaptation, steps=made, body_rate=3e-3, head_rate=1e-2)
+        support = Samples(episode.support_inputs, episode.support_labels, 3)
+        weights = fine_tune(fresh, run.chosen, support, how, None, generator)
+        logits = fresh.logits(run.chosen, weights, episode.support_inputs, episode.query_inputs)
+        by_hand.append(float((logits.argmax(1) == episode.query_labels).float().mean()))
     assert found == pytest.approx(by_hand)
 
 
