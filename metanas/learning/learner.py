@@ -22,6 +22,7 @@ from metanas.learning.problems import (
     tensors_of,
 )
 from metanas.learning.supernet import SuperNet, channels_last
+from metanas.spaces.norm import asks_support
 
 RATE = "rate."  # prefix of the meta-learned inner rates of a weight, one a step
 
@@ -168,8 +169,7 @@ class Learner:
     def logits(self, architecture: Architecture, weights: Weights, support: Tensor, queries: Tensor) -> Tensor:
         """Logits (Q, K) of queries; the support set gives the statistics of normalisation."""
         inputs = self._laid_out(torch.cat([support, queries]))
-        features = self.features(architecture, weights, inputs, len(support))
-        return apply_head(weights, features[len(support) :])
+        return apply_head(weights, self.query_features(architecture, weights, inputs, len(support)))
 
     @torch.no_grad()
     def discriminant(
@@ -223,6 +223,14 @@ class Learner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             features = self.supernet.features(architecture, body, inputs, reference)
         return features.to(torch.float32) if features.dtype == torch.bfloat16 else features
+
+    def query_features(
+        self, architecture: Architecture, weights: Mapping[str, Tensor], inputs: Tensor, reference: int
+    ) -> Tensor:
+        """Features (Q, D) of what follows the `reference` rows of the support set, which run only where they count."""
+        if asks_support(self.supernet.network(architecture)):
+            return self.features(architecture, weights, inputs, reference)[reference:]
+        return self.features(architecture, weights, inputs[reference:], 0)
 
     def _laid_out(self, inputs: Tensor) -> Tensor:
         return channels_last(inputs.to(self.device))

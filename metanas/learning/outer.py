@@ -90,7 +90,7 @@ def _gather(weight: Tensor, entries: Sequence[tuple[Index, np.ndarray]]) -> tupl
     indices = [index for index, _ in entries]
     box = tuple(slice(min(s.start for s in dims), max(s.stop for s in dims)) for dims in zip(*indices, strict=True))
     if all(index == box for index in indices):
-        whole = entries[0][1].copy()
+        whole = entries[0][1].copy(order="K")  # the layout of the weights, as theirs is
         for _, array in entries[1:]:
             whole += array
         return box, torch.from_numpy(whole).to(weight.device), None

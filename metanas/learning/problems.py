@@ -74,16 +74,19 @@ class EpisodeProblem(SupportProblem):
 
     def query_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
         reference = len(self.labels)
+        if HEAD[0] in weights:
+            queries = self.learner.query_features(self.architecture, weights, self.everything, reference)
+            return self._loss(weights, queries)
         features = self.learner.features(self.architecture, weights, self.everything, reference)
         support, queries = features[:reference], features[reference:]
-        adapted = HEAD[0] in weights
-        logits = apply_head(weights if adapted else self.head(support, self.labels), queries)
-        self.accuracy = accuracy(logits.detach(), self.query_labels)
-        loss = F.cross_entropy(logits, self.query_labels)
-        if adapted:
-            return loss
+        loss = self._loss(self.head(support, self.labels), queries)
         # Without an inner loop the sides are alike: the features that are there answer the reverse question as well.
         return (loss + F.cross_entropy(apply_head(self.head(queries, self.query_labels), support), self.labels)) / 2
+
+    def _loss(self, head: Mapping[str, Tensor], queries: Tensor) -> Tensor:
+        logits = apply_head(head, queries)
+        self.accuracy = accuracy(logits.detach(), self.query_labels)
+        return F.cross_entropy(logits, self.query_labels)
 
 
 class EpisodesProblem:

@@ -68,6 +68,11 @@ NORMS: Mapping[str, Callable[[int], nn.Module]] = {"support": SupportNorm, "samp
 """By the names that spaces and configurations use: from channels to the module."""
 
 
+def asks_support(network: nn.Module) -> bool:
+    """Whether what it says of a sample depends on the support set."""
+    return any(isinstance(module, SupportNorm) for module in network.modules())
+
+
 def record_statistics(network: nn.Module, recording: bool) -> None:
     """Switches the recording of support statistics on or off in the whole of `network`."""
     for module in network.modules():
