@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from metanas.api import Architecture, Cost
 from metanas.spaces.space import Space
@@ -13,13 +13,24 @@ from metanas.spaces.space import Space
 def cost(space: Space, architecture: Architecture, size: int) -> Cost:
     """Parameters, and multiply-accumulates of the features of one `size` x `size` image, both exact.
 
-    Convolutions and matrix products count; normalisation, pooling and activations do not, as is usual. The network
-    really runs, once: on shapes alone PyTorch takes twice as long.
+    Convolutions and linear layers count; normalisation, pooling and activations do not, as is usual. The network really
+    runs, once, on zeros: on shapes alone PyTorch takes twice as long, and so does its counter of operations.
     """
-    network = space.build(architecture)
-    image = torch.zeros(1, space.channels, size, size)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        network(image, reference=1)
-    # PyTorch counts a multiply-accumulate as two operations.
-    return Cost(sum(weight.numel() for weight in network.parameters()), counter.get_total_flops() // 2)
+    with torch.device("meta"):  # draws no weights
+        network = space.build(architecture)
+    params = sum(weight.numel() for weight in network.parameters())
+    macs = 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal macs
+        assert isinstance(module, nn.Conv2d | nn.Linear)
+        macs += output.numel() * module.weight[0].numel()
+
+    for module in network.to_empty(device="cpu").modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.zero_()
+        network(torch.zeros(1, space.channels, size, size), reference=1)
+    return Cost(params, macs)
