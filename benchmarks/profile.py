@@ -8,16 +8,20 @@ profiler.
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from itertools import count
 
+import torch
 from torch.profiler import ProfilerActivity
 from torch.profiler import profile as profiled
 
 from benchmarks.meta_step import METHODS, PRECISIONS, run_config
-from benchmarks.rounds import arguments, finish, in_turn, run, spread, table
+from benchmarks.rounds import Spread, arguments, finish, in_turn, run, spread, table
 from metanas.assembly import CONV4, SUPERNET, make_learner, make_pool, make_samplers
 from metanas.learning.executor import InProcess, keep_freed_memory
 from metanas.learning.worker import GradientJob, Worker
+from tasks.pool import Pool
 
 KINDS = {
     "convolutions": ("conv",),
@@ -45,10 +49,19 @@ def shares(call: Callable[[], object], repeats: int) -> dict[str, float]:
     return {kind: spent[kind] / spent.total() for kind in (*KINDS, REST)}
 
 
+def drawing(pool: Pool, augment: str | None, rounds: int) -> Spread:
+    """Milliseconds of drawing the episode that a gradient is of."""
+    config = run_config("fomaml", "float32")
+    config = config.model_copy(update={"train": replace(config.train, augment=augment)})
+    sampler, index = make_samplers(config, pool)["train"], count()
+    return spread(1000 * in_turn({"an episode": lambda: sampler.episode(next(index))}, rounds)["an episode"])
+
+
 def main() -> None:
     """Prints a column for each network, method and precision."""
     asked = arguments(__doc__.splitlines()[0], rounds=15)
     keep_freed_memory()  # as workers do
+    torch.set_num_threads(1)
     pool = make_pool(run_config("fomaml", "float32"), None)
     columns, keys = list[tuple[str, ...]](), dict[str, object]()
     for network in (CONV4, SUPERNET):
@@ -66,6 +79,10 @@ def main() -> None:
                 columns.append((name, f"{took.median:.1f}", *(f"{s:.0%}" for s in found.values()), f"{limit:.2f}"))
                 keys |= {f"{name}: ms": took, f"{name}: shares": found}
     table(("a gradient", "ms", *KINDS, REST, "limit"), columns)
+    for augment in (None, "handwriting", "surface"):
+        took = drawing(pool, augment, asked.rounds)
+        print(f"drawing the episode of a gradient, augmentation {augment or 'none'}: {took} ms")
+        keys[f"drawing, augmentation {augment or 'none'}: ms"] = took
     finish(asked, **keys)
 
 
