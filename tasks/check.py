@@ -16,6 +16,7 @@ from metanas.errors import MetanasError
 from tasks.cache import CachedImages, array_image, to_form
 from tasks.likeness import Looks, looks, near_duplicates, near_duplicates_between, together
 from tasks.pool import Pool
+from tasks.sides import Divider
 from tasks.task import ImageForm, Task
 
 Level = Literal["error", "warning", "info"]
@@ -143,7 +144,8 @@ def _too_small(task: Task, shots: int, queries: int) -> Iterator[Finding]:
         add = ", ".join(f"add {_number(missing, task)} to '{name}'" for name, missing in short.items())
         what = f"an episode takes {shots} shots and {queries} queries of a class: {have}"
         yield Finding("error", task.name, what, f"{add}, or ask for fewer")
-    for name, positions in zip(task.classes, task.by_class, strict=True):
+    divider = Divider(task)
+    for label, (name, positions) in enumerate(zip(task.classes, task.by_class, strict=True)):
         if task.groups is not None and len(sides := set(task.groups[positions].tolist())) == 1:
             yield Finding(
                 "error",
@@ -152,6 +154,12 @@ def _too_small(task: Task, shots: int, queries: int) -> Iterator[Finding]:
                 "cannot be kept apart",
                 f"add {noun} of another group to '{name}', or leave the groups unused",
             )
+        elif name not in short:
+            try:
+                divider.check(label, shots, queries)
+            except MetanasError as error:
+                what, _, to_do = str(error).removesuffix(".").rpartition(": ")
+                yield Finding("error", task.name, what, to_do)
 
 
 def _files(task: Task, look: _Look) -> Iterator[Finding]:

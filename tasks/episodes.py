@@ -195,6 +195,7 @@ def _check_size(divider: Divider, label: int, spec: EpisodeSpec) -> None:
             f"{name} lies in one group, 1 short of {asked} that share no group: add samples of another group, "
             "or read the task without groups."
         )
+    divider.check(label, shots, queries)
 
 
 def _draw(value: Range, offered: int, rng: np.random.Generator) -> int:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from metanas.errors import MetanasError
+from metanas.seeding import stream
 from tasks.task import Task
 
 TRIES = 50  # random divisions of the groups; the first nearly always does where a class has more than a few
@@ -25,6 +26,10 @@ class Divider:
     def groups_of(self, label: int) -> int | None:
         """In how many groups a class lies; None where the task has no groups."""
         return None if self.task.groups is None else int(np.count_nonzero(self._counts[label]))
+
+    def check(self, label: int, shots: int, queries: int) -> None:
+        """Raises MetanasError where the groups of one class cannot give so many to both sides."""
+        self.sides(np.array([label]), np.array([shots]), np.array([queries]), stream(0, "division"))
 
     def sides(self, labels: np.ndarray, shots: np.ndarray, queries: np.ndarray, rng: np.random.Generator) -> Sides:
         """For each of `labels` (ways,) at least so many `shots` and `queries` (ways,) on the two sides.

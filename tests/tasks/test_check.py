@@ -201,6 +201,17 @@ def test_a_class_in_one_group_cannot_be_kept_apart() -> None:
     assert "add rows of another group to 'u'" in finding.to_do
 
 
+def test_groups_that_leave_one_side_too_little_are_named() -> None:
+    """Four samples, three of them of one group: two shots and two queries would share it."""
+    rows, groups = list(range(8)), ["g", "g", "g", "h", "g", "g", "h", "h"]
+    (finding,) = bad(check_pool(pool([task("a", rows, groups)], [], []), 2, 2))
+    assert (finding.level, finding.task) == ("error", "a")
+    assert finding.what.startswith("Class 'u' of task 'a' is 1 ")
+    assert "share no group" in finding.what
+    assert finding.to_do == "add samples of further groups, or ask for fewer"
+    assert not bad(check_pool(pool([task("a", rows, groups)], [], []), 1, 1))
+
+
 def test_one_class_is_no_task() -> None:
     (finding,) = bad(check_pool(pool([task("a", [1, 2, 3, 4], classes=1)], [], []), 1, 1))
     assert (finding.what, finding.to_do) == ("has one class only", "add rows of a second class")

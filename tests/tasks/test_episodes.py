@@ -303,9 +303,15 @@ def test_groups_that_cannot_be_divided_name_the_shortest_class() -> None:
     task = numbered([10, 10], ([0] * 9 + [1]) * 2)
     sampler = EpisodeSampler([task], EpisodeSpec(2, 1, 5), 0, "x")
     assert len(sampler.episode(0).query_ids) == 10
-    impossible = EpisodeSampler([task], EpisodeSpec(2, 2, 5), 0, "x")
     with pytest.raises(MetanasError, match="is 1 support samples short of 2 support and 5 query samples that share no"):
-        impossible.episode(0)
+        EpisodeSampler([task], EpisodeSpec(2, 2, 5), 0, "x")
+
+
+def test_classes_that_cannot_be_divided_together_are_named_when_they_are_drawn() -> None:
+    """One wants the first group on the query side, the other the second."""
+    sampler = EpisodeSampler([numbered([7, 7], [0] * 2 + [1] * 5 + [0] * 5 + [1] * 2)], EpisodeSpec(2, 2, 5), 0, "x")
+    with pytest.raises(MetanasError, match="samples that share no group: add samples of further groups"):
+        sampler.episode(0)
 
 
 def test_no_task_is_an_error() -> None:
