@@ -96,9 +96,7 @@ def with_pool(table: Table, sources: Sequence[Predictor], model: str, seed: int)
     """Validation scores of the best so far, (OWN[-1],), and how far the own model is believed in the end."""
     strategy = Guided(table.space, OWN[-1], model=partial(make_model, model, seed, ()), sources=sources)
     course = run(table, strategy, BATCH, OWN[-1], stream(seed, "strategies", table.name))
-    fitted = strategy.fitted()
-    assert isinstance(fitted, PoolPredictor)
-    return [table.validate(best) for best in course.best], float(fitted.weights[-1])
+    return [table.validate(best) for best in course.best], strategy.believed[-1]
 
 
 def transfer(table: Table, sources: Sequence[Predictor], model: str, seed: int) -> tuple[dict[str, np.ndarray], float]:
