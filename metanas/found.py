@@ -129,6 +129,7 @@ def train_found(
         costs := cost(space, architecture, size),
         architecture=architecture,
         space=space.name,
+        form=space.describe(architecture),
         generation=generation,
         weights_version=0,
         split=FINAL,

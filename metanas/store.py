@@ -27,13 +27,15 @@ from sqlalchemy import (
     inspect,
     make_url,
     select,
+    text,
+    update,
 )
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError
 
 from metanas.api import Evaluation
 from metanas.errors import MetanasError
 
-VERSION = 1
+VERSION = 2
 
 _metadata = MetaData()
 _versions = Table("schema_version", _metadata, Column("version", Integer, primary_key=True))
@@ -57,7 +59,10 @@ _evaluations = Table(
     Column("accuracy", Double),
     Column("loss", Double),
     Column("error", Text),
+    Column("form", Text),
 )
+_ADDED = {"form"}
+"""Columns that a database of version 1 lacks."""
 
 
 class NewerStore(MetanasError):
@@ -81,7 +86,8 @@ class Store:
                 f"the store '{shown(url)}' cannot be opened ({reason}); give a URL such as "
                 "sqlite:///runs/demo/store.sqlite."
             ) from error
-        if found == VERSION:
+        if found is not None and found <= VERSION:
+            self._fields = [f.name for f in fields(Evaluation) if found == VERSION or f.name not in _ADDED]
             return
         self._engine.dispose()
         if found is None:
@@ -102,7 +108,7 @@ class Store:
 
     def evaluations(self, run: str | None = None, space: str | None = None) -> list[Evaluation]:
         """In the order in which they were added; of one run or space if named."""
-        query = select(*(_evaluations.c[field.name] for field in fields(Evaluation))).order_by(_evaluations.c.id)
+        query = select(*(_evaluations.c[name] for name in self._fields)).order_by(_evaluations.c.id)
         if run is not None:
             query = query.where(_evaluations.c.run == run)
         if space is not None:
@@ -154,7 +160,7 @@ def _engine(url: str, existing: bool) -> Engine:
 
 
 def _version(engine: Engine, existing: bool) -> int | None:
-    """The version of the database's tables, which are made where there are none; other ones stay untouched.
+    """The version of the database's tables, made where there are none and brought up to date unless `existing`.
 
     None where the tables are of something else, and where an `existing` database has none of ours.
     """
@@ -166,16 +172,22 @@ def _version(engine: Engine, existing: bool) -> int | None:
             return VERSION
         if not _ours(tables, _versions):
             return None
-        found = connection.execute(select(func.max(_versions.c.version))).scalar()
-        if found is not None and found > VERSION:
-            return int(found)
-        return VERSION if found and _ours(tables, _evaluations) else None
+        found: int | None = connection.execute(select(func.max(_versions.c.version))).scalar()
+        if found is None or found > VERSION:
+            return found
+        if not _ours(tables, _evaluations):
+            return None
+        if found < VERSION and not existing:
+            connection.execute(text("ALTER TABLE evaluations ADD COLUMN form TEXT"))
+            connection.execute(update(_versions).values(version=VERSION))
+            return VERSION
+        return found
 
 
 def _ours(tables: Inspector, table: Table) -> bool:
-    """Whether a database has the table, with all of our columns."""
+    """Whether a database has the table, with our columns of all versions."""
     there = tables.get_columns(table.name) if tables.has_table(table.name) else []
-    return {column.name for column in table.columns} <= {column["name"] for column in there}
+    return {column.name for column in table.columns} - _ADDED <= {column["name"] for column in there}
 
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:

@@ -31,6 +31,7 @@ EVALUATIONS = st.builds(
     accuracy=st.none() | FINITE,
     loss=st.none() | FINITE,
     error=st.none() | st.text("Traceback\n", max_size=50),
+    form=st.none() | st.text("3x48 |/", max_size=200),
 )
 ONE = Evaluation(
     architecture=(1, 0, 2), space="stages", generation=0, weights_version=3, split="validation", task="digits",
@@ -110,11 +111,31 @@ def test_a_newer_database_is_refused_and_left_alone(url: str) -> None:
         database.execute("CREATE TABLE schema_version (version INTEGER PRIMARY KEY)")
         database.execute("INSERT INTO schema_version VALUES (99)")
     database.close()
-    with pytest.raises(MetanasError, match="has version 99 and this metanas reads up to 1; install a newer metanas"):
+    with pytest.raises(MetanasError, match="has version 99 and this metanas reads up to 2; install a newer metanas"):
         Store(url)
     with sqlite3.connect(path) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("schema_version",)]
     database.close()
+
+
+def test_a_store_of_version_1_is_read_as_it_is_and_brought_up_to_date_by_who_writes(url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    with Store(url) as store:
+        store.add("run", [ONE, ONE])
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE evaluations DROP COLUMN form")
+        database.execute("UPDATE schema_version SET version = 1")
+    database.close()
+    before = path.read_bytes()
+    with Store(url, existing=True) as store:
+        assert store.evaluations() == [ONE, ONE]
+    assert path.read_bytes() == before
+    formed = replace(ONE, form="3x3 48")
+    for _ in range(2):
+        with Store(url) as store:
+            store.add("run", [formed])
+    with Store(url, existing=True) as store:
+        assert store.evaluations() == [ONE, ONE, formed, formed]
 
 
 def test_what_is_no_database_is_named(tmp_path: Path) -> None:

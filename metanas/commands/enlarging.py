@@ -133,6 +133,7 @@ class _Asked:
             point.cost,
             architecture=self.architecture,
             space=space.name,
+            form=space.describe(self.architecture),
             generation=number,
             weights_version=0,
             split=GRID,

@@ -86,10 +86,11 @@ def _left_out(
         yield f"holds {twice} evaluations that were read before it: they count once."
     odd = [e for e in evaluations if e.space == space.name and e not in mine]
     if odd:
+        form = f" ({odd[0].form})" if odd[0].form else ""
         yield (
             f"holds {len(odd)} evaluations of another version of the space '{space.name}', such as of "
-            f"{odd[0].architecture} with {odd[0].params} parameters and {odd[0].macs} multiply-accumulates: they are "
-            "left out; give stores of runs with this run's space.options and image.size."
+            f"{odd[0].architecture}{form} with {odd[0].params} parameters and {odd[0].macs} multiply-accumulates: they "
+            "are left out; give stores of runs with this run's space.options and image.size."
         )
 
 
@@ -110,4 +111,6 @@ def _belongs(space: Space, size: int, evaluation: Evaluation) -> bool:
     except MetanasError:
         return False
     own = cost(space, evaluation.architecture, size)
-    return (own.params, own.macs) == (evaluation.params, evaluation.macs)
+    form = space.describe(evaluation.architecture)
+    # Stores of version 1 did not note the form.
+    return (own.params, own.macs, form) == (evaluation.params, evaluation.macs, evaluation.form or form)

@@ -147,7 +147,7 @@ def _run_rounds(
             seed=config.seed,
             strategy=strategy,
             measure=Measured(
-                executor, asked.measure, asked.cost, asked.space.name, asked.task, config.seed, recorder.record
+                executor, asked.measure, asked.cost, asked.space, asked.task, config.seed, recorder.record
             ),
             budget=config.budget,
             batch=config.batch,

@@ -143,7 +143,7 @@ class EvaluationJob:
 
     def _evaluate(self, worker: Worker, index: int) -> Evaluation:
         learner, sampler = worker.learners[self.network], worker.samplers[self.split]
-        episode = sampler.episode(index)
+        space, episode = learner.supernet.space, sampler.episode(index)
 
         def measure() -> tuple[float, float]:
             accuracy, loss = learner.evaluate(self.architecture, episode, self.steps)
@@ -155,7 +155,8 @@ class EvaluationJob:
             measure,
             self.cost,
             architecture=self.architecture,
-            space=learner.supernet.space.name,
+            space=space.name,
+            form=space.describe(self.architecture),
             generation=self.generation,
             weights_version=self.weights_version,
             split=self.split,

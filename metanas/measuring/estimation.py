@@ -14,6 +14,7 @@ import numpy as np
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.learning.executor import Executor
 from metanas.learning.worker import EvaluationJob, Worker, evaluated
+from metanas.spaces.genes import Genotypes
 
 Record = Callable[[Sequence[Evaluation]], None]
 CostOf = Callable[[Architecture], Cost]
@@ -72,6 +73,7 @@ class MeasureJob:
     share: float
     cost: Cost
     space: str
+    form: str
     task: str
     seed: int
     generation: int
@@ -89,6 +91,7 @@ class MeasureJob:
             self.cost,
             architecture=self.architecture,
             space=self.space,
+            form=self.form,
             generation=self.generation,
             weights_version=self.weights_version,
             split=self.measure if self.share == 1 else f"{self.measure} at {self.share:g}",
@@ -109,7 +112,7 @@ class Measured:
     executor: Executor
     measure: str
     cost: CostOf
-    space: str
+    space: Genotypes
     task: str
     seed: int
     record: Record
@@ -128,7 +131,8 @@ class Measured:
             architecture,
             self.share(architecture),
             self.cost(architecture),
-            self.space,
+            self.space.name,
+            self.space.describe(architecture),
             self.task,
             self.seed,
             self.generation,

@@ -195,7 +195,7 @@ def evaluator(
             executor,
             recipe.estimator.name,
             partial(cost, recipe.space, size=size),
-            recipe.space.name,
+            recipe.space,
             task,
             recipe.seed,
             record,

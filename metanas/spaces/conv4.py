@@ -46,6 +46,9 @@ class Conv4:
     def build(self, architecture: Architecture) -> Features:
         return Conv4Network(self.channels, self.norm)
 
+    def describe(self, architecture: Architecture) -> str:
+        return f"4 x 3x3 {WIDTH} max/{self.norm} | grid"
+
     def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.device("meta"):
             network = self.build(self.default)

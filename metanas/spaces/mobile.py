@@ -201,7 +201,8 @@ class Mobile(Elastic):
         return name.endswith(("norm.weight", "last.plain.weight"))
 
     def describe(self, architecture: Architecture) -> str:
-        return " | ".join(", ".join(_lines(form)) for form in self.forms(self.canonical(architecture)))
+        stages = [", ".join(_lines(form)) for form in self.forms(self.canonical(architecture))]
+        return " | ".join([*stages, f"normalised by {self.norm}"])
 
     def draw(self, architecture: Architecture) -> str:
         ends = ["input"], ["3x3 conv, half the size", f"{self.stem} channels"]

@@ -61,6 +61,9 @@ class Family(Protocol):
     def slices(self, architecture: Architecture) -> Mapping[str, Index]:
         """For every parameter of `build(architecture)`, where it lies in the shared weight of that name."""
 
+    def describe(self, architecture: Architecture) -> str:
+        """One line a person can read, the same for the same network only: stores keep it, to tell versions apart."""
+
 
 class Space(Family, Genotypes, Protocol):
     """A finite family that can be searched."""

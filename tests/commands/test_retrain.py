@@ -10,6 +10,7 @@ import pytest
 from metanas.api import Architecture, Evaluation
 from metanas.assembly import make_space
 from metanas.commands.gathering import gather, observed_together
+from metanas.commands.training import train
 from metanas.errors import MetanasError
 from metanas.measuring.cost import cost
 from metanas.run import RunFolder
@@ -71,7 +72,7 @@ def test_differences_are_taken_on_the_same_episodes_of_one_run(run: RunFolder, t
 
 
 def test_networks_of_another_version_of_the_space_are_left_out_and_named(run: RunFolder, tmp_path: Path) -> None:
-    """Wider stages and larger images, with as many genes and values: only their costs tell."""
+    """Wider stages and larger images, with as many genes and values: without a form only their costs tell."""
     anchor, other = pair(run)
     wider = RunFolder(tmp_path / "wider")
     wider.begin(tiny_config(space={"options": {"widths": [[8, 16], [8, 16]]}}), resume=False)
@@ -86,6 +87,28 @@ def test_networks_of_another_version_of_the_space_are_left_out_and_named(run: Ru
         kept, (refused,) = gather(run, [url, write(foreign.path / "own.sqlite", *own)])
         assert [target for _, _, target in kept] == pytest.approx([0.0, 0.4])
         assert f"of {rows[0].architecture} with {rows[0].params} parameters and {rows[0].macs} multiply-" in refused
+
+
+def test_networks_that_cost_the_same_are_told_apart_by_their_form(tmp_path: Path) -> None:
+    """Two runs whose `norms` stand in another order, and whose stores hold what their searches measured."""
+    runs = []
+    for norms in (["support", "sample"], ["sample", "support"]):
+        space = TINY["space"]["options"] | {"norms": norms}
+        train(tiny_config(space={"options": space}, workers=0), tmp_path / norms[0])
+        runs.append(RunFolder(tmp_path / norms[0]))
+    one, turned = runs
+    with turned.store() as store:
+        foreign = store.evaluations()
+    space, size = make_space(one.config), one.config.image.size
+    assert {(e.params, e.macs) == (cost(space, e.architecture, size).params, cost(space, e.architecture, size).macs)
+            for e in foreign} == {True}  # fmt: skip
+    with pytest.raises(
+        MetanasError, match=rf"{len(foreign)} evaluations of another version of the space 'stages'.*3x3"
+    ):
+        gather(one, [turned.store_url])
+    kept, (refused,) = gather(one, [one.store_url, turned.store_url])
+    assert kept == gather(one, [one.store_url])[0]
+    assert f"({make_space(turned.config).describe(foreign[0].architecture)}) with" in refused
 
 
 def test_evaluations_without_the_default_network_are_counted(run: RunFolder, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from metanas.measuring.standalone import Training, accuracy, make_classifier, se
 from metanas.parsing import parse
 from metanas.seeding import stream
 from metanas.spaces.cells import Cells
+from metanas.spaces.space import Features
 from metanas.spaces.stages import Stages
 from metanas.store import Store
 from metanas.strategies.evolution import Evolution
@@ -130,7 +131,7 @@ class Fragile:
 
 def fragile(record: list[Evaluation]) -> Measured:
     executor = InProcess(lambda: Worker({}, {}, {"fragile": Fragile()}))
-    return Measured(executor, "fragile", lambda a: cost(SPACE, a, 8), "stages", "t", 0, record.extend)
+    return Measured(executor, "fragile", lambda a: cost(SPACE, a, 8), SPACE, "t", 0, record.extend)
 
 
 def test_a_share_of_training_is_one_of_its_epochs_and_named_in_the_record() -> None:
@@ -200,13 +201,20 @@ def test_a_share_is_measured_on_the_first_episodes() -> None:
         assert candidate.accuracy == pytest.approx(np.mean([row.accuracy for row in of[architecture]]))
 
 
-def test_an_architecture_that_fails_on_an_episode_has_no_result() -> None:
+def test_an_architecture_that_fails_on_an_episode_has_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Evaluation] = []
-    bad = (99, *SPACE.default[1:])
+    bad, build = DRAWN[1], Stages.build
+
+    def fails(space: Stages, architecture: Architecture) -> Features:
+        if architecture == bad:
+            raise RuntimeError("not enough memory")
+        return build(space, architecture)
+
     evaluate = shared_weights(rows)
-    broken = replace(evaluate, cost=lambda a: cost(SPACE, SPACE.default, 8))
-    assert [candidate is None for candidate in broken([SPACE.default, bad])] == [False, True]
-    assert all("must be a whole number" in (row.error or "") for row in rows if row.architecture == bad)
+    evaluate.cost(bad)  # kept, as that of a network that was built before
+    monkeypatch.setattr(Stages, "build", fails)
+    assert [candidate is None for candidate in evaluate([SPACE.default, bad])] == [False, True]
+    assert all("not enough memory" in (row.error or "") for row in rows if row.architecture == bad)
 
 
 @pytest.mark.parametrize("kind", ["shared", "score", "fragile"])
