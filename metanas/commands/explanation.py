@@ -4,20 +4,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from metanas.api import Architecture
+from metanas.api import Architecture, Evaluation
 from metanas.assembly import make_space
 from metanas.commands.blocks import features_of
 from metanas.commands.figures import GeneEffect
+from metanas.measuring.estimation import observations
 from metanas.run import RunFolder
 from predictors.explain import gene_effects, swaps
 from predictors.saved import load_predictor
 
 
-def explain(run: RunFolder) -> list[GeneEffect]:
+def explain(run: RunFolder, evaluations: Sequence[Evaluation]) -> list[GeneEffect]:
     """For every gene of the chosen architecture that has another value, what its own adds; the largest first.
 
     Empty where the run has no predictor or no choice yet. An effect is exact: all one-gene swaps are asked about, where
-    the predictor tells tasks apart for each task that it learned from, and the mean is taken.
+    the predictor tells tasks apart for each task that it learned from, and the mean is taken. Beside it stand the swaps
+    that the run's `evaluations` measured, each on the episodes and with the weights of one of the chosen.
     """
     path = run.path / "predictor.safetensors"
     if not path.is_file() or not (run.path / "population.json").is_file():
@@ -36,8 +38,13 @@ def explain(run: RunFolder) -> list[GeneEffect]:
 
     found = swaps(predict, chosen, space.counts)
     effects = gene_effects(found, len(chosen))
+    gaps = observations(evaluations, chosen)
+    measured = [
+        [(-swap.gain, -gap) for swap in found if swap.gene == gene for other, gap in gaps if other == swap.architecture]
+        for gene in range(len(chosen))
+    ]
     named = [
-        GeneEffect(space.gene_text(gene, chosen), float(effects[gene]))
+        GeneEffect(space.gene_text(gene, chosen), float(effects[gene]), tuple(measured[gene]))
         for gene, count in enumerate(space.counts)
         if count > 1
     ]

@@ -63,10 +63,15 @@ class Judgement:
 
 @dataclass(frozen=True)
 class GeneEffect:
-    """What the value of one gene adds to the predicted accuracy, over the mean of its other values."""
+    """What the value of one gene adds to the predicted accuracy, over the mean of its other values.
+
+    `measured` holds what the search measured of it: of each swap for another value, what the gene's own was predicted
+    and what it was measured to add.
+    """
 
     name: str
     effect: float
+    measured: tuple[tuple[float, float], ...] = ()
 
 
 def comparison(methods: Sequence[str], means: Sequence[float], halves: Sequence[float]) -> str:
@@ -183,11 +188,17 @@ def gene_effects(effects: Sequence[GeneEffect]) -> str:
         axes = figure.subplots()
         values = [effect.effect for effect in effects]
         axes.barh(range(len(effects)), values, color=[OURS if value >= 0 else ACCENT for value in values])
+        dots = np.array([(measured, row) for row, effect in enumerate(effects) for _, measured in effect.measured])
+        if len(dots):
+            axes.scatter(
+                dots[:, 0], dots[:, 1], s=22, facecolors="white", edgecolors=OTHERS, label="measured", zorder=3
+            )
+            axes.legend()
         axes.set_yticks(range(len(effects)), [effect.name for effect in effects])
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_xlabel("predicted accuracy above that with the gene's other values")
+        axes.set_xlabel("accuracy above that with the gene's other values, as predicted")
         return _svg(figure, "What each gene of the chosen architecture adds to its predicted accuracy")
 
 

@@ -42,7 +42,7 @@ OURS = "metanas"
 ASKED = ("pool", "hold_out", "image", "train", "validation", "test", "space", "budget", "workers")
 """What a reader wants to know of the configuration first."""
 MOST_EFFECTS = 16
-"""Genes whose effects are drawn, the largest first."""
+"""Genes whose effects are drawn, the largest first; and those of which the search measured a swap."""
 BASELINES = {"params": "parameters", "macs": "multiply-adds", "nearest": "nearest architecture"}
 """What the predictor is held against, by its key in the log."""
 PHASES = {"weights": "training the shared weights", "fitness": "measuring architectures"}
@@ -104,7 +104,7 @@ def report(run: RunFolder, show: Show = lambda event: None) -> Path:
     space = make_space(run.config)
     effects: list[GeneEffect] = []
     try:
-        effects = explain(run)
+        effects = explain(run, _evaluations(run, run.config.store is not None))
     except MetanasError as error:
         show({"event": "note", "text": f"without the predictor's explanation: {error}"})
     return write_report(run.path, space.draw, space.describe, effects)
@@ -130,6 +130,7 @@ def write_report(
     population = _read_json(run / "population.json")
     evaluations = _evaluations(RunFolder(run), config.get("store") is not None)
     judgements = _judgements(generations)
+    drawn = [effect for place, effect in enumerate(effects) if place < MOST_EFFECTS or effect.measured]
     context = {
         "config": config,
         "asked": {key: text for key in ASKED if (text := short(config.get(key)))},
@@ -143,7 +144,8 @@ def write_report(
         "latency": (_read_json(run / "latency.json") or {}).get("check"),
         "curves": _curves(log, generations),
         "predictor_chart": predictor_quality(judgements, config["predictor"]["floor"]) if judgements else None,
-        "effects_chart": gene_effects(effects[:MOST_EFFECTS]) if effects else None,
+        "effects_chart": gene_effects(drawn) if drawn else None,
+        "swaps": [swap for effect in effects for swap in effect.measured],
         "missed": missed_winners([line["predictor"] for line in generations]),
         "screen": generations[-1]["predictor"].get("why") if generations else None,
         "standings": _standings(generations) if judgements else {},

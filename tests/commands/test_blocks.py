@@ -108,7 +108,27 @@ class TestSearch:
         found = candidates(searched, searched.config)
         assert found.pool is None
         assert len(found.best()) == TINY["adaptation"]["candidates"]
-        assert any(effect.effect for effect in explain(searched))
+        assert any(effect.effect for effect in explain(searched, []))
+
+    def test_swaps_that_were_measured_stand_beside_the_effects(self, searched: RunFolder) -> None:
+        space, chosen = make_space(searched.config), searched.chosen
+        gene = int(np.argmax(np.array(space.counts) > 1))
+        value = (chosen[gene] + 1) % space.counts[gene]
+        swapped = (*chosen[:gene], value, *chosen[gene + 1 :])
+        with searched.store() as store:
+            one = store.evaluations()[0]
+        accuracies = {(chosen, 0): 0.5, (chosen, 1): 0.7, (swapped, 0): 0.6, (swapped, 1): 0.9}
+        found = explain(
+            searched,
+            [replace(one, architecture=a, episode=episode, accuracy=x) for (a, episode), x in accuracies.items()],
+        )
+        plain = {effect.name: effect.effect for effect in explain(searched, [])}
+        assert {effect.name: effect.effect for effect in found} == plain
+        ((name, ((predicted, measured),)),) = [(e.name, e.measured) for e in found if e.measured]
+        assert name == space.gene_text(gene, chosen)
+        assert measured == pytest.approx(-0.15)
+        if space.counts[gene] == 2:
+            assert predicted == plain[name]
 
     @pytest.mark.parametrize(
         ("blocks", "sentence"),
@@ -254,7 +274,7 @@ class TestNewTask:
         chosen = planted.chosen
         others = [value for value in range(space.counts[gene]) if value != chosen[gene]]
         means = predict([chosen, *((*chosen[:gene], value, *chosen[gene + 1 :]) for value in others)])
-        (effect,) = [e.effect for e in explain(planted) if e.name == space.gene_text(gene, chosen)]
+        (effect,) = [e.effect for e in explain(planted, []) if e.name == space.gene_text(gene, chosen)]
         assert effect == pytest.approx(means[0] - means[1:].mean())
 
     def test_adaptation_and_evaluation_ask_with_the_support_set(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,11 @@ def test_pruning_and_effects_are_told(run: Path) -> None:
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     effects = [GeneEffect("gene 3: 5x5", 0.02), GeneEffect("gene 1: max", -0.01)]
     page = write_report(run, str, str, effects).read_text(encoding="utf-8")
+    assert "A dot is such a swap" not in page
+    swaps = ((0.02, 0.01), (0.01, -0.02)), ((-0.01, -0.03), (-0.01, 0.0))
+    measured = [replace(effect, measured=own) for effect, own in zip(effects, swaps, strict=True)]
+    told = " ".join(write_report(run, str, str, measured).read_text(encoding="utf-8").split())
+    assert "of 4 the predictor gives 2 the sign that was measured" in told
     assert "Of 16 pruned candidates 4, drawn at random" in page
     assert "pruning missed about 8" in " ".join(page.split())
     assert "The last generation: stands aside: too few." in page
