@@ -79,7 +79,7 @@ def ranking(
     drawn = stream(seed, "training", count).permutation(len(cells))
     train, rest = drawn[:count], drawn[count:]
     make = partial(make_model, MODEL, seed, ())
-    fitted = Calibrated.fit(make, features[train], measured[train], train, seed)
+    fitted = Calibrated.fit(make, features[train], measured[train], [train], seed)
     mean, _ = fitted.predict(features[rest])
     nearest = train[cdist(cells[rest], cells[train], "hamming").argmin(1)]
     answers = {

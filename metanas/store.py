@@ -1,7 +1,8 @@
 """Every evaluation ever made, in a database: SQLite in the run's folder, or any URL that SQLAlchemy takes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Connection,
     Double,
     Engine,
     Inspector,
@@ -113,12 +115,12 @@ class Store:
             query = query.where(_evaluations.c.run == run)
         if space is not None:
             query = query.where(_evaluations.c.space == space)
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return [_record(dict(row)) for row in connection.execute(query).mappings()]
 
     def runs(self) -> list[str]:
         """The names of all runs, in order."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return list(connection.scalars(select(_evaluations.c.run).distinct().order_by(_evaluations.c.run)))
 
     def discard_from(self, run: str, generation: int) -> None:
@@ -126,6 +128,18 @@ class Store:
         here = (_evaluations.c.run == run) & (_evaluations.c.generation >= generation)
         with self._engine.begin() as connection:
             connection.execute(delete(_evaluations).where(here))
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Raises MetanasError for what is damaged, or cannot be reached any more."""
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DatabaseError as error:
+            raise MetanasError(
+                f"the store '{shown(str(self._engine.url))}' cannot be read ({error.orig}); put it back from a copy, "
+                "or name another."
+            ) from error
 
     def __enter__(self) -> Self:
         return self

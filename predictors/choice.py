@@ -16,31 +16,48 @@ FEWEST = 10
 """Architectures below which held-out folds of two say nothing."""
 QUICK = ("trees", "forest", "boosting", "gaussian process", "bayesian ridge")
 """Models that are tried unless others are named: the rest take many times as long."""
+MOST_ROWS = 2000
+"""Rows up to which the Gaussian process, whose time grows with their cube, is one of them."""
 
 
 @dataclass(frozen=True)
-class RetrainReport:
+class HeldOut:
     """A predictor on what was held out from it, beside what costs and the nearest architecture alone would say.
 
     Everything is taken within tasks; each fold is judged by the model that was best on the others.
     """
 
-    rows: int
-    architectures: int
-    tasks: int
-    held_out_by: str
-    model: str
     models: dict[str, float]  # mean tau over the folds of every model that was tried; that of the best is flattering
-    predictor: Correlation
-    params: Correlation
-    macs: Correlation
-    nearest: Correlation
+    taus: dict[str, Correlation]  # of "predictor" and the baselines "params", "macs" and "nearest"
     qualities: dict[str, Quality]  # of the same four, mean over folds
     coverage: float  # of its 90% intervals
 
+    @property
+    def verdict(self) -> str:
+        """Whether it was seen to order better than the best baseline does."""
+        own = self.taus["predictor"]
+        name, best = max(((n, c.tau) for n, c in self.taus.items() if n != "predictor"), key=lambda pair: pair[1])
+        if own.low > best:
+            return f"orders better than {name} alone"
+        return f"was not seen to order better than {name} alone: tau {own.tau:.2f} (from {own.low:.2f}) to {best:.2f}"
 
-def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = QUICK) -> tuple[Predictor, RetrainReport]:
-    """The best of `models` by cross-validation, fitted to all rows, and its report on held-out ones.
+
+@dataclass(frozen=True)
+class RetrainReport:
+    """A new predictor, judged on held-out "tasks" where there are enough of them, and on held-out "architectures".
+
+    Its model is the best by the first of these.
+    """
+
+    rows: int
+    architectures: int
+    tasks: int
+    model: str
+    held_out: dict[str, HeldOut]
+
+
+def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = ()) -> tuple[Predictor, RetrainReport]:
+    """The best of `models` (the quick ones) by cross-validation, fitted to all rows, and its report on held-out ones.
 
     `costs` (n, 2) are the parameters and multiply-accumulates that it is held against, whether it sees them or not.
 
@@ -52,11 +69,20 @@ def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = QU
             f"the store holds measurements of {architectures} architectures of this space and a predictor needs at "
             f"least {FEWEST}; search for more generations, or name more runs."
         )
-    folds = group_folds(data.groups(), FOLDS, seed)
+    models = models or [name for name in QUICK if name != "gaussian process" or len(data) <= MOST_ROWS]
+    judged = {by: _judged(data, costs, groups, seed, models) for by, groups in data.groupings().items()}
+    scores = next(iter(judged.values())).models
+    best = max(scores, key=lambda name: scores[name])
+    own = seen_by(best, data)
+    report = RetrainReport(len(data), architectures, len(data.task_names), best, judged)
+    return _make(best, own, seed).fit(own.table.values, own.targets), report
+
+
+def _judged(data: Data, costs: np.ndarray, groups: np.ndarray, seed: int, models: Sequence[str]) -> HeldOut:
+    """All models on folds of `groups` (n,)."""
+    folds = group_folds(groups, FOLDS, seed)
     answers = {name: _held_out(name, data, folds, seed) for name in models}
     taus = {name: fold_taus(answer[0], data, folds) for name, answer in answers.items()}
-    scores = {name: float(own.mean()) for name, own in taus.items()}
-    best = max(scores, key=lambda name: scores[name])
     mean, spread = (
         chosen_elsewhere({name: answer[part] for name, answer in answers.items()}, taus, folds) for part in (0, 1)
     )
@@ -67,19 +93,12 @@ def retrain(data: Data, costs: np.ndarray, seed: int, models: Sequence[str] = QU
         "nearest": _nearest(data, folds),
     }
     tasks = np.array([data.task_names.index(task) for task in data.tasks])
-    report = RetrainReport(
-        rows=len(data),
-        architectures=architectures,
-        tasks=len(data.task_names),
-        held_out_by=data.held_out_by,
-        model=best,
-        models=scores,
-        **{name: correlation(own, data.targets, data.groups(), seed, tasks) for name, own in rankings.items()},
+    return HeldOut(
+        models={name: float(own.mean()) for name, own in taus.items()},
+        taus={name: correlation(own, data.targets, groups, seed, tasks) for name, own in rankings.items()},
         qualities={name: _mean_quality(own, data, folds) for name, own in rankings.items()},
         coverage=_coverage(mean, spread, data.targets, folds),
     )
-    own = seen_by(best, data)
-    return _make(best, own, seed).fit(own.table.values, own.targets), report
 
 
 def seen_by(model: str, data: Data) -> Data:

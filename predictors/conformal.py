@@ -7,6 +7,8 @@ are exchangeable with the training rows; where tasks drift, it does not, and mea
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import product
 from typing import Self
 
 import numpy as np
@@ -29,13 +31,18 @@ def group_folds(groups: Sequence[int] | np.ndarray, count: int, seed: int) -> li
 
 
 def held_out(
-    make: Callable[[], Predictor], features: np.ndarray, targets: np.ndarray, folds: Sequence[np.ndarray]
+    make: Callable[[], Predictor], features: np.ndarray, targets: np.ndarray, *foldings: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For every row, mean and spread (n,) of a fit that did not see its fold."""
-    mean, spread = np.empty(len(targets)), np.empty(len(targets))
-    for fold in folds:
-        kept = np.setdiff1d(np.arange(len(targets)), fold)
-        mean[fold], spread[fold] = make().fit(features[kept], targets[kept]).predict(features[fold])
+    """For every row, mean and spread (n,) of a fit that did not see its fold, of one folding or of any of several.
+
+    NaN for a row whose folds leave nothing to learn from.
+    """
+    mean, spread = np.full(len(targets), np.nan), np.full(len(targets), np.nan)
+    for folds in product(*foldings):
+        asked = reduce(np.intersect1d, folds)
+        kept = np.setdiff1d(np.arange(len(targets)), np.concatenate(folds))
+        if len(asked) and len(kept):
+            mean[asked], spread[asked] = make().fit(features[kept], targets[kept]).predict(features[asked])
     return mean, spread
 
 
@@ -76,12 +83,17 @@ class Calibrated:
         make: Callable[[], Predictor],
         features: np.ndarray,
         targets: np.ndarray,
-        groups: Sequence[int] | np.ndarray,
+        groupings: Sequence[np.ndarray],
         seed: int,
     ) -> Self:
-        """Fits to all rows, features (n, d) and targets (n,), and calibrates on held-out folds of `groups` (n,)."""
-        mean, spread = held_out(make, features, targets, group_folds(groups, FOLDS, seed))
-        return cls(make().fit(features, targets), Scale.of(mean, spread, targets))
+        """Fits to all rows, features (n, d) and targets (n,), and calibrates on folds that are held out.
+
+        Of one grouping (n,), such as by architectures, or of each of several at once: rows whose architecture and whose
+        task are new.
+        """
+        mean, spread = held_out(make, features, targets, *(group_folds(groups, FOLDS, seed) for groups in groupings))
+        told = np.flatnonzero(~np.isnan(mean))
+        return cls(make().fit(features, targets), Scale.of(mean[told], spread[told], targets[told]))
 
     def predict(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean, and the half width of the interval that covers one standard deviation's share, (n,) each."""

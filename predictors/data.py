@@ -52,10 +52,10 @@ class Data:
     @property
     def held_out_by(self) -> str:
         """What is held out to judge a model: "tasks", or "architectures" where there are too few tasks."""
-        return "tasks" if len(self.task_names) >= FEWEST_TASKS else "architectures"
+        return next(iter(self.groupings()))
 
-    def groups(self) -> np.ndarray:
-        """The number (n,) of what is held out together."""
-        if self.held_out_by == "architectures":
-            return self.architectures
-        return np.array([self.task_names.index(task) for task in self.tasks])
+    def groupings(self) -> dict[str, np.ndarray]:
+        """What is held out together, as numbers (n,): tasks, where there are enough, and architectures."""
+        names = self.task_names
+        tasks = {"tasks": np.array([names.index(task) for task in self.tasks])} if len(names) >= FEWEST_TASKS else {}
+        return tasks | {"architectures": self.architectures}

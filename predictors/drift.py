@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from predictors.conformal import LEVEL, Calibrated
 from predictors.data import FEWEST_TASKS, Data
-from predictors.ranking import kendall
+from predictors.ranking import kendall, nearest
 from predictors.saved import Saved
 
 SIGNIFICANT = 0.01
@@ -19,17 +19,20 @@ SIGNIFICANT = 0.01
 class Drift:
     """New evaluations against what a predictor expects; `advice` says why to retrain, and is empty where all is well.
 
-    It is asked about the `unseen` ones, whose features it did not learn from: `tau` is how it orders them, `inside` the
-    part of them within 90% intervals, None where there are none. `targets_p`, `inside_p` and `tasks_p` are the p-values
+    It is asked about the `unseen` ones, whose features it did not learn from: `tau` is how it orders them, `baselines`
+    how the nearest known row and, where it sees them, the costs do, `inside` the part of them within 90% intervals,
+    None where there are none. `targets_p`, `inside_p` and `tasks_p` are the p-values
     that targets (by Kolmogorov and Smirnov) and errors (by a binomial test) are as before, and that new tasks are no
     further from those that it knows than these from each other (by Mann and Whitney). Architectures count once, however
-    many tasks they were measured on, for these measurements depend on each other.
+    many tasks they were measured on, and of new tasks each counts once, however many architectures were measured on it,
+    for these measurements depend on each other.
     """
 
     rows: int
     unseen: int
     new_tasks: tuple[str, ...]
     tau: float | None
+    baselines: dict[str, float]
     inside: float | None
     inside_p: float
     targets_p: float
@@ -53,19 +56,19 @@ def drift(
     if len(new) > len(names):
         advice.append(f"{len(new)} tasks are new to it, more than the {len(names)} that it knows")
     if incoming is None:
-        return Drift(0, 0, new, None, None, 1.0, 1.0, 1.0, tuple(advice))
+        return Drift(0, 0, new, None, {}, None, 1.0, 1.0, 1.0, tuple(advice))
     seen = {row.tobytes() for row in old.table.values}
     unseen = incoming.take(np.flatnonzero([row.tobytes() not in seen for row in incoming.table.values]))
-    tau, within, inside_p = None, 0, 1.0
+    tau, baselines, within, inside_p = None, dict[str, float](), 0, 1.0
     if len(unseen):
-        # What comes in is mostly of new architectures: of known ones, forests have hardly a spread to calibrate.
-        calibrated = Calibrated.fit(saved.make, old.table.values, old.targets, old.architectures, saved.seed)
+        calibrated = _calibrated(saved, new)
         low, high = calibrated.interval(unseen.table.values, LEVEL)
         within = int(np.sum((low <= unseen.targets) & (unseen.targets <= high)))
-        count = len(np.unique(unseen.architectures))
+        count = len(np.unique(unseen.tasks if new else unseen.architectures))
         held = round(count * within / len(unseen))
         inside_p = float(stats.binomtest(held, count, LEVEL, alternative="less").pvalue)
         tau = kendall(calibrated.predict(unseen.table.values)[0], unseen.targets)
+        baselines = {name: kendall(ranking, unseen.targets) for name, ranking in _rankings(old, unseen).items()}
     targets_p = float(stats.ks_2samp(_means(old), _means(incoming)).pvalue)
     described = incoming.descriptions()
     tasks_p = _as_near(old.descriptions(), {name: described[name] for name in new if name in described})
@@ -76,7 +79,22 @@ def drift(
     if tasks_p < SIGNIFICANT:
         advice.append(f"the new tasks are unlike those that it knows (p={tasks_p:.2g})")
     inside = within / len(unseen) if len(unseen) else None
-    return Drift(len(incoming), len(unseen), new, tau, inside, inside_p, targets_p, tasks_p, tuple(advice))
+    return Drift(len(incoming), len(unseen), new, tau, baselines, inside, inside_p, targets_p, tasks_p, tuple(advice))
+
+
+def _calibrated(saved: Saved, new: Collection[str]) -> Calibrated:
+    """With intervals for architectures that it has not seen, and where tasks are `new` for those on such tasks."""
+    old = saved.data
+    groupings = [*old.groupings().values()] if new else [old.architectures]
+    return Calibrated.fit(saved.make, old.table.values, old.targets, groupings, saved.seed)
+
+
+def _rankings(old: Data, unseen: Data) -> dict[str, np.ndarray]:
+    """What else would order the unseen ones (n,)."""
+    found = {"nearest": nearest(old.table.values, old.targets, unseen.table.values)}
+    if "costs" in unseen.table.names:
+        found |= dict(zip(("params", "macs"), unseen.table.block("costs").T, strict=True))
+    return found
 
 
 def _means(data: Data) -> np.ndarray:

@@ -153,6 +153,16 @@ def _pairs(data: Data, shared: Sequence[str]) -> list[Pair]:
     return list(zip(names, data.tasks, strict=True))
 
 
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MetanasError(
+            f"'{path}' is not JSON ({error}); put it back from a copy, or remove the folder '{path.parent}' to begin "
+            "anew with the predictor in use."
+        ) from error
+
+
 class Versions:
     """The versions in a run's folder."""
 
@@ -174,24 +184,24 @@ class Versions:
     @property
     def numbers(self) -> list[int]:
         """Of all that are kept, oldest first."""
-        return sorted(int(path.name) for path in self.folder.glob("[0-9]*") if (path / "card.json").is_file())
+        kept = [path for path in self.folder.glob("[0-9]*") if path.name.isdigit() and (path / "card.json").is_file()]
+        return sorted(int(path.name) for path in kept)
 
     @property
     def history(self) -> list[int]:
         """The promoted ones in order; the last is in use. Empty where there are no versions yet."""
         path = self.folder / "history.json"
-        return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+        return list(_read_json(path)) if path.is_file() else []
 
     def card(self, number: int) -> dict[str, Any]:
-        """What is known of a version. Raises MetanasError where there is none."""
+        """What is known of a version. Raises MetanasError where there is none, or none that can be read."""
         path = self.folder / str(number) / "card.json"
         if not path.is_file():
             known = ", ".join(map(str, self.numbers)) or "none"
             raise MetanasError(
                 f"'{self.run}' has no predictor version {number} (there are: {known}); see `metanas predictor show`."
             )
-        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return card
+        return dict(_read_json(path))
 
     def read(self, number: int) -> Saved:
         """What a version learned from, and its model."""

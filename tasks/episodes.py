@@ -16,7 +16,7 @@ from torch import Tensor
 from metanas.errors import MetanasError
 from metanas.seeding import stream, torch_stream
 from tasks.augment import augmentation
-from tasks.sides import Divider
+from tasks.sides import Divider, Sides
 from tasks.task import Task
 
 Range = int | tuple[int, int]
@@ -30,10 +30,10 @@ class EpisodeSpec:
     """What to draw.
 
     "all" `ways` are every class of the drawn task, or of the family within it. Drawn `ways` and `shots` are clipped
-    from above to what the task offers; where shots are drawn, so are `queries`, down to one. `imbalance` b varies the
-    shots of each class from 1 - b to 1 + b times `shots`, at least one. `within_family` is the share of the episodes
-    that take all their classes from one alphabet or superclass. With `rotations`, each quarter turn of a class is a
-    class of its own.
+    from above to what the task and its groups offer; where shots are drawn, so are `queries`, down to one. `imbalance`
+    b varies the shots of each class from 1 - b to 1 + b times `shots`, at least one, as far as the groups allow.
+    `within_family` is the share of the episodes that take all their classes from one alphabet or superclass. With
+    `rotations`, each quarter turn of a class is a class of its own.
     """
 
     ways: Range | Literal["all"] = 5
@@ -225,10 +225,33 @@ def _draw_samples(
     if _is_drawn(spec.shots):
         queries = np.minimum(queries, np.maximum(1, sizes - mean))
     shots = np.minimum(shots, sizes - queries)
-    sides_of = divider.sides(labels, shots, queries, rng)
+    least = _bounds(spec.shots)[0], 1 if _is_drawn(spec.shots) else spec.queries
+    while (sides_of := _divided(divider, labels, shots, queries, rng, least)) is None:
+        # The groups cannot give what was drawn, only less: one fewer until they can, of the queries first.
+        if (queries > least[1]).any():
+            queries = np.maximum(queries - 1, least[1])
+        else:
+            shots = np.where(shots > least[0], shots - 1, shots)
     support = [rng.permutation(sides_of[label][0])[:count] for label, count in zip(labels, shots, strict=True)]
     query = [rng.permutation(sides_of[label][1])[:count] for label, count in zip(labels, queries, strict=True)]
     return support, query
+
+
+def _divided(
+    divider: Divider,
+    labels: np.ndarray,
+    shots: np.ndarray,
+    queries: np.ndarray,
+    rng: np.random.Generator,
+    least: tuple[int, int],
+) -> Sides | None:
+    """The two sides; None where there is no division, and fewer shots or queries than these may be drawn."""
+    try:
+        return divider.sides(labels, shots, queries, rng)
+    except MetanasError:
+        if (shots <= least[0]).all() and (queries <= least[1]).all():
+            raise
+        return None
 
 
 def as_tensor(samples: np.ndarray) -> Tensor:

@@ -4,14 +4,16 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import meta_step, predictor, pruning, rounds, sampler, supernet, transfer
+from benchmarks import inner_loop, meta_step, predictor, pruning, rounds, sampler, supernet, transfer
 from metanas.assembly import CONV4, SUPERNET, make_learner
 from metanas.errors import MetanasError
+from metanas.learning.meta import Method
 from metanas.spaces.norm import SampleNorm
 from metanas.tables import nasbench201, transnas
 from metanas.tables.cell import EDGES
@@ -30,6 +32,18 @@ def test_every_figure_in_the_json_has_its_spread(capsys: pytest.CaptureFixture[s
         "ratio": 2.0,
         "ratio_range": [2.0, 2.0],
     }
+
+
+def test_meta_updates_are_compared_on_the_same_work() -> None:
+    configs = inner_loop.contenders(steps=3, learned=False, rate=0.002)
+    plain = {name: config.model_dump(exclude={"inner"}) for name, config in configs.items()}
+    assert len(plain) == 1 + len(get_args(Method))
+    assert all(content == plain[inner_loop.PROTOTYPES] for content in plain.values())
+    assert {
+        (config.inner.steps, config.inner.method) for name, config in configs.items() if name in get_args(Method)
+    } == {(3, method) for method in get_args(Method)}
+    assert configs[inner_loop.PROTOTYPES].inner.steps == 0
+    assert {config.inner.learned_rates for config in configs.values()} == {False}
 
 
 def test_missing_data_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

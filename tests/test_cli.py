@@ -199,7 +199,7 @@ class TestLife:
         code, out, err = metanas("predictor", "retrain", trained, "--json")
         assert code == 0, err
         found = json.loads(out)
-        tau = found["report"]["predictor"]
+        tau = found["report"]["held_out"]["architectures"]["taus"]["predictor"]
         assert -1 <= tau["low"] <= tau["tau"] <= tau["high"] <= 1
         assert found["version"] == 2
         (refused,) = found["refused"]
@@ -212,7 +212,11 @@ class TestLife:
         shown = json.loads(out)
         assert [card["version"] for card in shown["versions"]] == [1, 2]
         assert shown["history"] == ([1, 2] if found["promoted"] else [1])
-        assert shown["versions"][1]["figures"]["tau"][0] == tau["tau"]
+        held = shown["versions"][1]["held out"]["architectures"]
+        assert held["taus"]["predictor"] == tau
+        code, out, _ = metanas("predictor", "show", trained)
+        assert f"on held-out architectures: tau {tau['tau']:.2f} (params " in out
+        assert out.rstrip().endswith(held["verdict"])
         code, out, _ = metanas("predictor", "compare", trained, "1", "--json")
         assert code == 0
         assert set(json.loads(out)) == {"held_out_by", "old", "new", "difference", "p"}

@@ -148,6 +148,19 @@ def test_what_is_no_database_is_named(tmp_path: Path) -> None:
     assert text.read_text() == "these are no rows " * 100
 
 
+def test_damage_is_named_where_it_is_read(url: str) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    with Store(url) as store:
+        store.add("run", [replace(ONE, error="x" * 4000)] * 50)
+    content = bytearray(path.read_bytes())
+    content[3 * 4096 :] = bytes([255]) * (len(content) - 3 * 4096)
+    path.write_bytes(content)
+    with Store(url, existing=True) as store:
+        for read in (store.runs, store.evaluations):
+            with pytest.raises(MetanasError, match=r"store\.sqlite' cannot be read \(.*\); put it back from a copy"):
+                read()
+
+
 def test_who_reads_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(MetanasError, match=r"typo\.sqlite' cannot be opened \(there is no file"):
         Store(f"sqlite:///{tmp_path / 'typo.sqlite'}", existing=True)

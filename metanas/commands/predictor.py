@@ -23,9 +23,8 @@ def retrain(
     """Fit the predictor anew on the evaluations of several runs, and use it unless it is worse than before."""
     from metanas.commands.retrain import retrain_predictor
     from metanas.run import RunFolder
-    from predictors.choice import QUICK
 
-    found = retrain_predictor([RunFolder(run) for run in runs], store or [], model or QUICK, without or [], data)
+    found = retrain_predictor([RunFolder(run) for run in runs], store or [], model or [], without or [], data)
     if as_json:
         print_json(asdict(found))
         return
@@ -34,15 +33,16 @@ def retrain(
         print(f"left out: {sentence}")
     print(
         f"version {found.version}: {report.rows} measurements of {report.architectures} architectures on "
-        f"{report.tasks} tasks; {report.model}; Kendall tau on held-out {report.held_out_by}:"
+        f"{report.tasks} tasks; {report.model}"
     )
-    for name in ("predictor", "params", "macs", "nearest"):
-        tau, other = getattr(report, name), report.qualities[name]
-        print(
-            f"  {name:10} {tau.tau:.2f} ({tau.low:.2f} to {tau.high:.2f}), top-10% recall {other.recall:.2f}, "
-            f"regret {other.regret:.3f}"
-        )
-    print(f"90% intervals cover {report.coverage:.0%}")
+    for by, held in report.held_out.items():
+        print(f"on held-out {by} it {held.verdict}; 90% intervals cover {held.coverage:.0%}; Kendall tau:")
+        for name, tau in held.taus.items():
+            other = held.qualities[name]
+            print(
+                f"  {name:10} {tau.tau:.2f} ({tau.low:.2f} to {tau.high:.2f}), top-10% recall {other.recall:.2f}, "
+                f"regret {other.regret:.3f}"
+            )
     print(found.why)
 
 
@@ -112,23 +112,28 @@ def show(
         print_json({"versions": cards, "history": versions.history, **watched})
         return
     for card in cards:
-        figures = card.get("figures")
-        held = _held_out(figures) if figures else "from the search itself"
         star = "*" if in_use == [card["version"]] else " "
         rows = f"{card['rows']} rows, {card['architectures']} architectures, {len(card['tasks'])} tasks"
-        print(f"{star} {card['version']}: {card['model']}, {rows}, {held}")
+        source = ", from the search itself" if isinstance(card["from"], str) else ""
+        print(f"{star} {card['version']}: {card['model']}, {rows}{source}")
+        for by, held in card.get("held out", {}).items():
+            print(f"    on held-out {by}: {_figures(held)}")
     if found:
         for sentence in found.refused:
             print(f"left out: {sentence}")
         drift = found.drift
         print(f"{drift.rows} measurements, {drift.unseen} of what it has not learned from")
         if drift.inside is not None:
-            print(f"of these: Kendall tau {drift.tau:.2f}, {drift.inside:.0%} within their 90% intervals")
+            others = ", ".join(f"{name} {tau:.2f}" for name, tau in drift.baselines.items())
+            print(f"of these: Kendall tau {drift.tau:.2f} ({others}), {drift.inside:.0%} within their 90% intervals")
         for advice in drift.advice:
             print(f"retrain: {advice}")
 
 
-def _held_out(figures: dict[str, Any]) -> str:
-    """Tau beside that of the baselines."""
-    others = ", ".join(f"{name} {figures[name]:.2f}" for name in ("params", "macs", "nearest"))
-    return f"tau {figures['tau'][0]:.2f} on held-out {figures['held out']} ({others})"
+def _figures(held: dict[str, Any]) -> str:
+    """Of the predictor, each with those of the baselines beside it."""
+    said = []
+    for figure, of in (("tau", held["taus"]), ("recall", held["qualities"]), ("regret", held["qualities"])):
+        others = ", ".join(f"{name} {of[name][figure]:.2f}" for name in of if name != "predictor")
+        said.append(f"{figure} {of['predictor'][figure]:.2f} ({others})")
+    return f"{'; '.join(said)}; 90% intervals cover {held['coverage']:.0%}; {held['verdict']}"

@@ -1,7 +1,7 @@
 """`metanas predictor retrain` and its neighbours: the predictor anew, from the evaluations of several runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from metanas.measuring.task_description import TaskDescriber
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
 from metanas.store import shown
-from predictors.choice import QUICK, RetrainReport, retrain, seen_by
+from predictors.choice import RetrainReport, retrain, seen_by
 from predictors.data import FEWEST_TASKS, TOGETHER, Data
 from predictors.drift import Drift, drift
 from predictors.models import GRAPH_MODELS
@@ -56,15 +56,16 @@ class Watched:
 def retrain_predictor(
     runs: Sequence[RunFolder],
     stores: Sequence[str] = (),
-    models: Sequence[str] = QUICK,
+    models: Sequence[str] = (),
     without: Sequence[str] = (),
     samples: Path | None = None,
 ) -> Retrained:
     """A new version of the first run's predictor, from its own evaluations, the other runs' and those of more stores.
 
-    It sees all blocks but those named `without`. What tasks and scores need of the pools' `samples` is taken from the
-    version in use where that has it. It is put in use unless it is worse than the present one. Evaluations of another
-    space or version of it, and stores of a newer version, are left out and named.
+    It sees all blocks but those named `without`, and its model is the best of `models` (the quick ones). What tasks and
+    scores need of the pools' `samples` is taken from the version in use where that has it. It is put in use unless it
+    is worse than the present one. Evaluations of another space or version of it, and stores of a newer version, are
+    left out and named.
 
     Raises MetanasError when too little is left, and where the new version, which is kept, cannot be compared with the
     one in use.
@@ -208,19 +209,8 @@ def _costs(features: ArchitectureFeatures, rows: Sequence[Row]) -> np.ndarray:
 
 
 def _card(report: RetrainReport, stores: Sequence[str], refused: Sequence[str]) -> dict[str, object]:
-    tau = report.predictor
     return {
         "from": [shown(url) for url in stores],
         "left out": list(refused),
-        "figures": {
-            "held out": report.held_out_by,
-            "tau": [tau.tau, tau.low, tau.high],
-            "params": report.params.tau,
-            "macs": report.macs.tau,
-            "nearest": report.nearest.tau,
-            "recall": {name: own.recall for name, own in report.qualities.items()},
-            "regret": {name: own.regret for name, own in report.qualities.items()},
-            "coverage": report.coverage,
-            "models": report.models,
-        },
+        "held out": {by: asdict(held) | {"verdict": held.verdict} for by, held in report.held_out.items()},
     }

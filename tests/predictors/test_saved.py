@@ -1,6 +1,8 @@
 """Files of predictors, their versions, comparison, promotion and rollback, and drift."""
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +234,16 @@ class TestVersions:
         with pytest.raises(MetanasError, match="is not a saved predictor"):
             Versions.of(tmp_path)
 
+    def test_what_is_no_version_is_left_alone_and_what_cannot_be_read_is_named(self, tmp_path: Path) -> None:
+        versions = Versions(tmp_path)
+        self.put(versions, saved(data(0, 20)))
+        shutil.copytree(tmp_path / "predictors" / "1", tmp_path / "predictors" / "1.bak")
+        assert versions.numbers == [1]
+        for name, read in (("1/card.json", lambda: versions.card(1)), ("history.json", lambda: versions.history)):
+            (tmp_path / "predictors" / name).write_text("")
+            with pytest.raises(MetanasError, match=rf"{name}' is not JSON .* put it back from a copy"):
+                read()
+
     def test_an_unknown_version_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(MetanasError, match=r"no predictor version 4 \(there are: none\)"):
             Versions(tmp_path).promote(4, seed=0)
@@ -252,6 +264,24 @@ class TestDrift:
         assert found.tau > 0.6
         assert found.inside is not None
         assert found.inside > 0.75
+        assert found.tau > max(found.baselines.values())
+        assert set(found.baselines) == {"nearest", "params", "macs"}
+
+    def test_new_tasks_of_the_same_kind_give_no_advice(self) -> None:
+        """Every task shifts each architecture's worth its own way, which rows of one task share."""
+
+        def world(seed: int, tasks: Sequence[str]) -> Data:
+            rows, rng = data(seed, 20, tasks=tuple(tasks)), np.random.default_rng(100 + seed)
+            lean = {task: rng.normal(size=rows.table.values.shape[1]) for task in tasks}
+            own = np.array([lean[task] @ row for task, row in zip(rows.tasks, rows.table.values, strict=True)])
+            return Data.of(rows.table, rows.targets + own, rows.tasks)
+
+        grown = 0
+        for seed in range(8):
+            found = drift(saved(world(seed, "abcdefghijkl")), world(50 + seed, "wxyz"))
+            assert found.unseen
+            grown += any("its errors have grown" in sentence for sentence in found.advice)
+        assert grown == 0
 
     def test_what_it_learned_from_measured_again_gives_no_advice(self) -> None:
         """Of what a forest has seen it is sure, and the noise of another measurement is not within that."""

@@ -238,3 +238,9 @@ def test_a_perfect_screen_misses_nothing() -> None:
     assert (found.pruned, found.audited, found.winners, found.estimate, found.low) == (60, 6, 0, 0.0, 0.0)
     assert found.high == pytest.approx(60 * (1 - 0.025 ** (1 / 6)))
     assert missed_winners([{"pruned": 5, "audited": 0, "winners": 0}]) is None
+
+
+def test_the_interval_of_missed_winners_holds_the_estimate_where_generations_differ() -> None:
+    found = missed_winners([{"pruned": 24, "audited": 1, "winners": 1}, {"pruned": 2, "audited": 2, "winners": 0}])
+    assert found is not None
+    assert found.low <= found.estimate == 24 <= found.high

@@ -29,7 +29,7 @@ def test_intervals_cover_what_they_claim_on_held_out_rows(level: float) -> None:
     covered = []
     for seed in range(4):
         features, targets = rows(seed, 80)
-        fitted = Calibrated.fit(partial(ForestPredictor, seed, 30), features, targets, np.arange(80), seed)
+        fitted = Calibrated.fit(partial(ForestPredictor, seed, 30), features, targets, [np.arange(80)], seed)
         fresh, measured = rows(100 + seed, 300)
         covered.append(coverage(*fitted.interval(fresh, level), measured))
         mean, spread = fitted.predict(fresh)
@@ -40,7 +40,7 @@ def test_intervals_cover_what_they_claim_on_held_out_rows(level: float) -> None:
 
 def test_too_few_rows_make_no_promise() -> None:
     features, targets = rows(0, 5)
-    fitted = Calibrated.fit(partial(ForestPredictor, 0, 10), features, targets, np.arange(5), 0)
+    fitted = Calibrated.fit(partial(ForestPredictor, 0, 10), features, targets, [np.arange(5)], 0)
     assert fitted.scale.factor(0.9) == np.inf
     assert np.isfinite(fitted.scale.factor(0.5))
 

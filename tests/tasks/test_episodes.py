@@ -307,6 +307,27 @@ def test_groups_that_cannot_be_divided_name_the_shortest_class() -> None:
         EpisodeSampler([task], EpisodeSpec(2, 2, 5), 0, "x")
 
 
+@pytest.mark.parametrize(
+    ("task", "spec", "most"),
+    [
+        (numbered([10, 10], ([0] * 2 + [1] * 8) * 2), EpisodeSpec(2, (1, 5), 5), 5),
+        (numbered([12, 12], ([0] * 6 + [1] * 6) * 2), EpisodeSpec(2, (1, 10), 5), 6),
+        (numbered([12, 12], ([0] * 6 + [1] * 6) * 2), EpisodeSpec(2, 5, 5, imbalance=0.6), 6),
+    ],
+)
+def test_drawn_shots_are_clipped_to_what_the_groups_offer(task: Task, spec: EpisodeSpec, most: int) -> None:
+    sampler, assigned = EpisodeSampler([task], spec, 0, "x"), task.groups
+    assert assigned is not None
+    drawn = set[int]()
+    for index in range(100):
+        episode = sampler.episode(index)
+        assert not {*assigned[episode.support_ids]} & {*assigned[episode.query_ids]}
+        for labels in (episode.support_labels, episode.query_labels):
+            assert set(labels.tolist()) == {0, 1}
+        drawn |= {*torch.bincount(episode.support_labels).tolist()}
+    assert (min(drawn) < most, max(drawn)) == (True, most)
+
+
 def test_classes_that_cannot_be_divided_together_are_named_when_they_are_drawn() -> None:
     """One wants the first group on the query side, the other the second."""
     sampler = EpisodeSampler([numbered([7, 7], [0] * 2 + [1] * 5 + [0] * 5 + [1] * 2)], EpisodeSpec(2, 2, 5), 0, "x")
