@@ -58,6 +58,24 @@ class AdaptationJob:
 
 
 @dataclass(frozen=True)
+class FrozenJob:
+    """The nearest prototype of the meta-learned features: no gradient step is taken."""
+
+    network: str
+    architecture: Architecture
+    adaptation: Adaptation
+    split: str
+    episode: int
+
+    def run(self, worker: Worker) -> Score:
+        episode, learner = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
+        support = support_of(episode)
+        weights = learner.adapt(self.architecture, support.inputs, support.labels, support.ways, steps=0)
+        logits = answers(learner, self.architecture, weights, support.inputs, episode.query_inputs, self.adaptation)
+        return Score(_accuracy(logits, episode), self.architecture)
+
+
+@dataclass(frozen=True)
 class ScratchJob:
     """The architecture with random weights, trained on the support set alone; its answers are a discriminant's, too."""
 
@@ -71,6 +89,7 @@ class ScratchJob:
         episode, trained = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
         generator = torch_stream(worker.samplers[self.split].seed, "scratch", self.episode)
         fresh = trained.fresh(generator)
+        fresh.inner = replace(fresh.inner, steps=0)  # random weights have learned to be adapted by none
         support = support_of(episode)
         how = replace(self.adaptation, steps=max(SCRATCH_STEPS, self.adaptation.steps), body_rate=3e-3, head_rate=1e-2)
         weights = fine_tune(fresh, self.architecture, support, how, _augment(how), generator)

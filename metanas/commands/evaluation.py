@@ -1,7 +1,7 @@
 """`metanas evaluate`: the meta-network and every baseline, on the same test episodes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from metanas.assembly import (
     make_pool,
     random_architecture,
 )
-from metanas.commands.baselines import AdaptationJob, Score, ScratchJob, meta_train_alone
+from metanas.commands.baselines import AdaptationJob, FrozenJob, Score, ScratchJob, meta_train_alone
 from metanas.commands.blocks import DescriptionJob
 from metanas.commands.candidates import candidates
 from metanas.commands.progress import half_width
@@ -118,11 +118,10 @@ def _methods(
     folder: RunFolder, config: RunConfig, executor: Executor, chosen: Architecture, split: str, episodes: range
 ) -> list[tuple[str, str, Sequence[Any]]]:
     adaptation = config.adaptation
-    frozen = replace(adaptation, steps=0)
     drawn = random_architecture(config)
 
-    def adapted(network: str, architecture: Architecture, how: Any = adaptation) -> list[AdaptationJob]:
-        return [AdaptationJob(network, (architecture,), how, split, index) for index in episodes]
+    def adapted(network: str, architecture: Architecture) -> list[AdaptationJob]:
+        return [AdaptationJob(network, (architecture,), adaptation, split, index) for index in episodes]
 
     return [
         (
@@ -139,7 +138,7 @@ def _methods(
         (
             "frozen features, nearest prototype",
             "the run's architecture without gradient steps",
-            adapted(SUPERNET, chosen, frozen),
+            [FrozenJob(SUPERNET, chosen, adaptation, split, index) for index in episodes],
         ),
         (
             "from scratch",

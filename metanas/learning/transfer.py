@@ -29,7 +29,8 @@ Score = Callable[[Tensor], Tensor]
 class Adaptation:
     """How a network is adapted to a new task.
 
-    `steps` of Adam over head and body, each on an augmented copy of the support set. The first of `candidates`
+    After the inner loop of meta-training, where it has steps, come `steps` of Adam over head and body, each on an
+    augmented copy of the support set. The first of `candidates`
     architectures is adapted, unless another does significantly better on the support set; `folds` of that set tell
     what accuracy to expect. With `turns` an answer is the mean over a sample's quarter turns and mirror images: for
     what has no upright, at eight times the work of an answer.
@@ -107,12 +108,13 @@ def fine_tune(
     augment: Augment | None,
     generator: torch.Generator,
 ) -> Weights:
-    """Weights of body and head for `Learner.logits`, after `adaptation.steps` steps from the prototypes.
+    """Weights of body and head for `Learner.logits`, after the learner's inner loop and `adaptation.steps` of Adam.
 
-    The head that is returned is the discriminant of the adapted features: on meta-validation episodes the head that the
-    steps trained did worse, having learned its few samples by heart. Without steps it is that of the prototypes.
+    The head that is returned is the discriminant of the adapted features: on meta-validation episodes the head that
+    Adam trained did worse, having learned its few samples by heart. Without such steps it is that of the inner loop,
+    and without these that of the prototypes.
     """
-    start = learner.adapt(architecture, support.inputs, support.labels, support.ways, steps=0)
+    start = learner.adapt(architecture, support.inputs, support.labels, support.ways, learner.inner.steps)
     if not adaptation.steps:
         return start
     leaves = {name: weight.clone().requires_grad_() for name, weight in start.items()}

@@ -139,6 +139,7 @@ def test_from_scratch_by_hand(run: RunFolder, asked: int, made: int) -> None:
         found.append(ScratchJob(SUPERNET, run.chosen, adaptation, name, index).run(worker).accuracy)
         episode, generator = samplers[name].episode(index), torch_stream(samplers[name].seed, "scratch", index)
         fresh = trained.fresh(generator)
+        fresh.inner = replace(fresh.inner, steps=0)
         how = replace(adaptation, steps=made, body_rate=3e-3, head_rate=1e-2)
         support = Samples(episode.support_inputs, episode.support_labels, 3)
         weights = fine_tune(fresh, run.chosen, support, how, None, generator)

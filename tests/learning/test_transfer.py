@@ -146,6 +146,24 @@ def test_without_steps_it_is_the_nearest_prototype(learner: Learner) -> None:
         torch.testing.assert_close(tuned[name], plain[name])
 
 
+def test_the_inner_loop_comes_first(learner: Learner) -> None:
+    """Alone it is the inner loop of meta-training with its rates; Adam goes on from there."""
+    support, inner = noisy_support(3), Inner(steps=2, body_rate=0.2, head_rate=0.4, method="maml")
+    meta = Learner.initial_meta(learner.supernet.shared, inner)
+    meta = {name: rate * 0.5 if name != SCALE else rate for name, rate in meta.items()}  # as if learned
+    taught = Learner(learner.supernet, meta, inner)
+    tuned = fine_tune(taught, SPACE.default, support, Adaptation(steps=0), None, torch.Generator())
+    expected = taught.adapt(SPACE.default, support.inputs, support.labels, support.ways, steps=2)
+    plain = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), None, torch.Generator())
+    for name in expected:
+        torch.testing.assert_close(tuned[name], expected[name])
+        assert not torch.equal(tuned[name], plain[name])
+    still = Adaptation(steps=1, body_rate=0.0, head_rate=0.0)
+    after = fine_tune(taught, SPACE.default, support, still, None, torch.Generator())
+    for name in expected.keys() - set(HEAD):
+        torch.testing.assert_close(after[name], expected[name])
+
+
 def test_rates_of_zero_leave_the_body_alone(learner: Learner) -> None:
     support = noisy_support(3)
     kept = fine_tune(
