@@ -61,7 +61,8 @@ def make_family(config: RunConfig, network: str) -> Family:
     """What a named network is an architecture of; Conv-4 normalises as the space's default network does."""
     if network != CONV4:
         return make_space(config)
-    return Conv4(config.image.channels, config.space.options.get("norms", ["support"])[0])
+    options = config.space.options
+    return Conv4(config.image.channels, options.get("norm") or options.get("norms", ["support"])[0])
 
 
 def random_architecture(config: RunConfig) -> Architecture:
@@ -124,14 +125,19 @@ def left_out(tasks: Sequence[Task]) -> str | None:
     return f"left out as no image: {len(files)} file{'s' * (len(files) > 1)} such as '{files[0]}'" if files else None
 
 
-def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
-    """Episodes for training, validation and every named test. Raises MetanasError for tasks that are no images."""
-    for task in (*pool.train, *pool.validation, *pool.test):
+def only_images(tasks: Sequence[Task], instead: str) -> None:
+    """Raises MetanasError for a task of anything else, which says what to do `instead`."""
+    for task in tasks:
         if task.modality != "image":
             raise MetanasError(
-                f"the task '{task.name}' is {task.modality}, and the networks of the search spaces take images; leave "
-                "it out of the splits."
+                f"the task '{task.name}' is {task.modality}, and the networks of the search spaces take images; "
+                f"{instead}."
             )
+
+
+def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
+    """Episodes for training, validation and every named test. Raises MetanasError for tasks that are no images."""
+    only_images([*pool.train, *pool.validation, *pool.test], "leave it out of the splits")
     samplers: dict[str, Sampler] = {
         "train": EpisodeSampler(pool.train, config.train, config.seed, "train", pool.weights)
     }

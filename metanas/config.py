@@ -44,6 +44,10 @@ StoreUrl = Annotated[str, AfterValidator(_without_password)]
 """A database that SQLAlchemy knows. Its password comes from elsewhere, as PostgreSQL reads it from ~/.pgpass."""
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""As scikit-learn takes it."""
+
+
 class SpaceConfig(_Section):
     """The search space by name, and the arguments of its class."""
 
@@ -78,7 +82,7 @@ class RunConfig(_Section):
     """Everything that a run depends on beside the data itself."""
 
     name: str
-    seed: int = 0
+    seed: Seed = 0
     pool: dict[str, Any] | str  # a pool, or the path of its YAML file
     hold_out: str | None = None
     image: ImageForm = ImageForm()
@@ -115,7 +119,7 @@ class TaskConfig(_Section):
     """
 
     name: str
-    seed: int = 0
+    seed: Seed = 0
     data: Source | None = None
     task: str | None = None
     image: ImageForm = ImageForm()

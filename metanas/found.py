@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from metanas.api import Architecture
-from metanas.assembly import space_for
+from metanas.assembly import only_images, space_for
 from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config
 from metanas.errors import MetanasError
 from metanas.files import load_arrays
@@ -100,6 +100,7 @@ def read_task(config: TaskConfig, data: Path | None, download: bool = False) -> 
     if len(named) != 1:
         names = ", ".join(task.name for task in tasks)
         raise MetanasError(f"task: name one of the tasks of the source '{source.name}', which has {names}.")
+    only_images(named, "name a source of images")
     return named[0], split_task(named[0], config.seed)
 
 

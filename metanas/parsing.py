@@ -14,8 +14,13 @@ def parse(kind: type[T], content: Any, source: str) -> T:
     try:
         return TypeAdapter(kind).validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        # Of a missing key the input is all that stands beside it.
-        got = "" if first["type"] == "missing" else f"; got {first['input']!r}"
-        raise MetanasError(f"{source}: key '{key}': {first['msg']}{got}.") from error
+        raise first_mistake(error, source) from error
+
+
+def first_mistake(error: ValidationError, source: str) -> MetanasError:
+    """The sentence on the first of the mistakes."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    # Of a missing key the input is all that stands beside it.
+    got = "" if first["type"] == "missing" else f"; got {first['input']!r}"
+    return MetanasError(f"{source}: key '{key}': {first['msg']}{got}.")

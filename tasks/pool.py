@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from metanas.errors import MetanasError
+from metanas.parsing import parse
 from metanas.seeding import stream
 from tasks.sources import Where, load_source
 from tasks.task import ImageForm, Task
@@ -201,12 +202,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
 
 
 def _parse(spec: Mapping[str, Any]) -> PoolSpec:
-    try:
-        parsed = PoolSpec.model_validate(spec)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise MetanasError(f"The pool's key '{key}': {first['msg']}.") from error
+    parsed = parse(PoolSpec, spec, "The pool")
     names = [source.name for source in parsed.sources]
     if twice := {name for name in names if names.count(name) > 1}:
         raise MetanasError(f"Pool '{parsed.name}' has two sources '{min(twice)}': give each a name of its own.")

@@ -35,6 +35,8 @@ class ImageForm:
     channels: int = 1
 
     def __post_init__(self) -> None:
+        if self.size < 1:
+            raise MetanasError(f"image.size: {self.size} is not possible, expected 1 pixel or more.")
         if self.channels not in (1, 3):
             raise MetanasError(f"image.channels: {self.channels} is not possible, expected 1 (grey) or 3 (colour).")
 

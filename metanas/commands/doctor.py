@@ -22,7 +22,7 @@ _LIBRARIES = (
         "print('torch', torch.__version__, 'with torchvision', torchvision.__version__)",
         "install the torch and torchvision of constraints.txt together",
     ),
-    ("ray", "import ray; print('ray', ray.__version__)", "run with one worker, which does without ray"),
+    ("ray", "import ray; print('ray', ray.__version__)", "run with --workers 0, which does without ray"),
     (
         "learn2learn",
         "import learn2learn; print('learn2learn', learn2learn.__version__)",

@@ -13,7 +13,7 @@ from metanas.api import Architecture, Cost
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_learner, make_space, training_pool
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
-from metanas.learning.executor import Executor
+from metanas.learning.executor import Executor, RayActors
 from metanas.learning.state import pack
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.worker import EvaluationJob, Worker
@@ -100,7 +100,9 @@ def plan(config: RunConfig, data: Path | None = None, minutes: float | None = No
         executor.run([PeakMemory()] * max(1, executor.workers))  # waits for the workers
         set_up = time.monotonic() - started
         rates = _measure(config, space, executor, set_up)
-        workers = sum(executor.run([PeakMemory()] * executor.workers)) if config.workers else 0.0
+        # Without actors the work is done in this process, whose memory is counted below.
+        apart = isinstance(executor, RayActors)
+        workers = sum(executor.run([PeakMemory()] * executor.workers)) if apart else 0.0
     phases = foresee(config.budget, config.search, rates)
     found = Plan(rates.set_up, phases, peak_memory() + workers, _disk(config, rates, phases), None)
     return replace(found, advice=None if minutes is None else _advice(config, rates, found, minutes))

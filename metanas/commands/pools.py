@@ -14,8 +14,8 @@ app = typer.Typer(no_args_is_help=True, help="Task pools.")
 @app.command("check")
 def check(
     pool: Annotated[Path, typer.Argument(help="A pool's YAML file, or a run's configuration.")],
-    shots: Annotated[int, typer.Option(help="Support samples a class.")] = 5,
-    queries: Annotated[int, typer.Option(help="Query samples a class.")] = 5,
+    shots: Annotated[int, typer.Option(min=1, help="Support samples a class.")] = 5,
+    queries: Annotated[int, typer.Option(min=1, help="Query samples a class.")] = 5,
     settings: Annotated[list[str] | None, typer.Option("--set", help="As of train.")] = None,
     hold_out: Annotated[str | None, typer.Option(help="As of train.")] = None,
     data: Data = None,

@@ -53,8 +53,8 @@ class Cells(Genes):
     ) -> None:
         counts = {"channels": channels, "nodes": nodes, "width": width, "stack": stack, "reductions": reductions}
         for key, count in counts.items():
-            if count < 1:
-                raise MetanasError(f"Cells: {key} must be at least 1, but is {count}.")
+            if not isinstance(count, int) or count < 1:
+                raise MetanasError(f"space.cells: {key} must be a whole number of 1 or more, but is {count}.")
         for key, names, known in (("operations", operations, OPERATIONS), ("combine", combine, COMBINATIONS)):
             if not names or len(set(names)) < len(names) or not set(names) <= set(known):
                 raise MetanasError(

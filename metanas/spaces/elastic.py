@@ -7,16 +7,28 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from metanas.api import Architecture
+from metanas.errors import MetanasError
 from metanas.spaces.genes import Genes
 from metanas.spaces.space import Features, Index
 
 CENTRE = 3
 """The kernel that starts with weights; the rim of a larger one starts at zero and grows from there."""
+
+
+def check_choices(key: str, choices: Sequence[int], least: int) -> None:
+    """Raises MetanasError unless they are whole numbers of at least `least`, the smallest first.
+
+    A slice of the shared weights of a larger choice is all that a smaller one has.
+    """
+    whole = all(isinstance(choice, int) and choice >= least for choice in choices)
+    if not choices or not whole or any(a > b for a, b in pairwise(choices)):
+        raise MetanasError(f"{key} {list(choices)} must be whole numbers of {least} or more, the smallest first.")
 
 
 class Elastic(Genes, ABC):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from metanas.api import Architecture
 from metanas.errors import MetanasError
 from metanas.spaces.drawing import draw_chain
-from metanas.spaces.elastic import Elastic
+from metanas.spaces.elastic import Elastic, check_choices
 from metanas.spaces.norm import NORMS
 from metanas.spaces.ops import Attention, convolution, drop_path
 from metanas.spaces.scaling import scaled_depth, scaled_width
@@ -128,9 +128,9 @@ class Mobile(Elastic):
             )
         if norm not in NORMS:
             raise MetanasError(f"space.mobile: norm '{norm}' must be one of {', '.join(NORMS)}.")
-        for key, counts in (("widths", sum(widths, ())), ("expansions", expansions), ("depths", depths)):
-            if not counts or min(counts) < 1:
-                raise MetanasError(f"space.mobile: {key} must be at least 1 each, but got {list(counts)}.")
+        named = [("expansions", expansions), ("depths", depths)]
+        for key, choices in (*named, *((f"widths of stage {stage}", own) for stage, own in enumerate(widths, 1))):
+            check_choices(f"space.mobile: {key}", choices, least=1)
         self.channels, self.norm = channels, norm
         self.widths, self.strides, self.expansions, self.depths = widths, strides, expansions, depths
         self.stem, self.features = stem, features

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from metanas.api import Architecture
 from metanas.errors import MetanasError
 from metanas.spaces.drawing import draw_chain
-from metanas.spaces.elastic import Elastic
+from metanas.spaces.elastic import Elastic, check_choices
 from metanas.spaces.norm import NORMS
 from metanas.spaces.ops import Attention, drop_path
 from metanas.spaces.scaling import scaled_depth, scaled_width
@@ -101,8 +101,11 @@ class Stages(Elastic):
         norms: tuple[str, ...] = tuple(NORMS),
         depths: tuple[int, ...] = DEPTHS,
     ) -> None:
-        if not norms or set(norms) - set(NORMS):
-            raise MetanasError(f"space.stages: norms {list(norms)} must be some of {', '.join(NORMS)}.")
+        if not norms or set(norms) - set(NORMS) or len(set(norms)) < len(norms):
+            raise MetanasError(f"space.stages: norms {list(norms)} must be some of {', '.join(NORMS)}, each once.")
+        check_choices("space.stages: depths", depths, least=0)
+        for stage, choices in enumerate(widths, 1):
+            check_choices(f"space.stages: widths of stage {stage}", choices, least=1)
         if size < 2 ** len(widths):
             raise MetanasError(
                 f"space.stages: {len(widths)} stages halve an image {len(widths)} times, so image.size must be at "
@@ -119,7 +122,8 @@ class Stages(Elastic):
         """As Conv-4, narrower at first and wider at last, with residual blocks where maps are small and cheap."""
         last = len(self.widths) - 1
         stages = [
-            (0, min(1 + (i >= last - 1), len(widths) - 1), int(i > 0), 0, 0, 0) for i, widths in enumerate(self.widths)
+            (0, min(1 + (i >= last - 1), len(widths) - 1), min(int(i > 0), len(self.depths) - 1), 0, 0, 0)
+            for i, widths in enumerate(self.widths)
         ]
         return (*(gene for stage in stages for gene in stage), 0)
 

@@ -5,15 +5,19 @@ against it, so that a new kind is one function and one line in KINDS.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from metanas.errors import MetanasError
+from metanas.parsing import first_mistake
 from tasks.task import ImageForm, Task
 
 KINDS: Mapping[str, str] = {
@@ -33,6 +37,21 @@ KINDS: Mapping[str, str] = {
     "surfaces": "tasks.sources.surfaces:load",
 }
 """Kind of source -> module and function, imported when first used."""
+
+
+DAMAGED = (ValueError, OSError, EOFError, RuntimeError, BadZipFile, zlib.error)
+"""What reading a zip or npz file raises that is broken, encrypted or packed in a way that Python does not know."""
+
+
+@contextmanager
+def downloading(what: str) -> Iterator[None]:
+    """Raises MetanasError where the files of a data set cannot be fetched."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise MetanasError(
+            f"{what} cannot be downloaded ({error}): look at the connection and call again, or put the files there."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -94,9 +113,7 @@ def load_source(kind: str, name: str, form: ImageForm, where: Where, options: Ma
     try:
         tasks = checked(name=name, form=form, **places, **options)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise MetanasError(f"Source '{name}': key '{key}': {first['msg']}.") from error
+        raise first_mistake(error, f"Source '{name}'") from error
     except MetanasError as error:
         raise MetanasError(f"Source '{name}': {error}") from error
     return tasks

@@ -17,7 +17,7 @@ from PIL import Image
 
 from metanas.errors import MetanasError
 from tasks.cache import CachedImages, open_image
-from tasks.sources import Where
+from tasks.sources import DAMAGED, Where
 from tasks.task import ImageForm, Task
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm", ".pbm"))
@@ -56,7 +56,7 @@ class ImageFiles:
     def _open_member(self, index: int) -> Image.Image:
         try:
             data = _archive(self.place, self.content, os.getpid()).read(self.names[index])
-        except (BadZipFile, OSError) as error:
+        except DAMAGED as error:
             raise MetanasError(f"'{self.name(index)}' cannot be unpacked ({error}): zip it again.") from error
         return open_image(BytesIO(data), self.name(index))
 

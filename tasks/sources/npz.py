@@ -1,19 +1,18 @@
 """NumPy archives: `images`, `labels`, and where there are any `groups` and `classes`."""
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, ClassVar
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from PIL import Image
 
 from metanas.errors import MetanasError
 from tasks.cache import CachedImages, InOneFile, array_image
-from tasks.sources import Where
+from tasks.sources import DAMAGED, Where
 from tasks.task import ImageForm, Task
 
 
@@ -44,7 +43,7 @@ class ArchivedImages(InOneFile):
                 try:
                     stream.seek(start + index * size)
                     pixels = np.frombuffer(stream.read(size), dtype).reshape(shape)
-                except (ValueError, BadZipFile, OSError, EOFError, zlib.error) as error:
+                except DAMAGED as error:
                     raise MetanasError(f"{self.name(index)} cannot be read ({error}): save the file again.") from error
                 return array_image(pixels, self.name(index))
 
@@ -56,7 +55,7 @@ def array_names(path: Path) -> list[str]:
     try:
         with ZipFile(path) as archive:
             return [member.removesuffix(".npy") for member in archive.namelist()]
-    except (BadZipFile, OSError) as error:
+    except DAMAGED as error:
         raise MetanasError(f"'{path}' is not an npz file ({error}): save it with numpy.savez_compressed.") from error
 
 
@@ -67,7 +66,7 @@ def read_array(path: Path, name: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as archive:
             array: np.ndarray = archive[name]
-    except (ValueError, BadZipFile, OSError) as error:
+    except DAMAGED as error:
         raise MetanasError(f"Array '{name}' of '{path}' cannot be read ({error}): save it as plain numbers.") from error
     return array
 
@@ -84,8 +83,11 @@ def archived_images(path: Path, array: str, leading: int) -> ArchivedImages:
     """The images of an npz file, unread; the file's own checksum of the array stands for their content."""
     if array not in (names := array_names(path)):
         raise MetanasError(f"'{path}' has no array '{array}', it holds {', '.join(sorted(names))}.")
-    with ZipFile(path) as archive, archive.open(member := archive.getinfo(f"{array}.npy")) as stream:
-        shape, _, _ = _header(stream)
+    try:
+        with ZipFile(path) as archive, archive.open(member := archive.getinfo(f"{array}.npy")) as stream:
+            shape, _, _ = _header(stream)
+    except DAMAGED as error:
+        raise MetanasError(f"Array '{array}' of '{path}' cannot be read ({error}): save the file again.") from error
     return ArchivedImages(path, int(np.prod(shape[:leading])), f"{member.CRC} {member.file_size}", array, leading)
 
 
@@ -113,17 +115,7 @@ def renamed(task: Task, names: Mapping[str, str]) -> Task:
     kept = task.only(list(names))
     classes = tuple(dict.fromkeys(names.values()))
     new = np.array([classes.index(name) for name in names.values()])
-    return Task(
-        task.name,
-        task.modality,
-        kept.inputs,
-        new[kept.labels],
-        classes,
-        groups=kept.groups,
-        licence=kept.licence,
-        origin=kept.origin,
-        rows=kept.rows,
-    )
+    return replace(kept, labels=new[kept.labels], classes=classes, families=None)
 
 
 def load(
@@ -148,6 +140,8 @@ def load(
     present = array_names(file)
     marks = read_array(file, labels)
     originals = archived_images(file, images, leading=marks.ndim)
+    if len(originals) != marks.size and marks.shape[1:] == (1,):  # labels as a column
+        originals = archived_images(file, images, leading=1)
     if len(originals) != marks.size:
         raise MetanasError(f"'{file}' holds {len(originals)} images and {marks.size} labels: one label an image.")
     indices, names = class_names(file, marks.reshape(-1), read_array(file, classes) if classes in present else None)

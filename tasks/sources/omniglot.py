@@ -8,7 +8,7 @@ import numpy as np
 
 from metanas.errors import MetanasError
 from tasks.cache import CachedImages
-from tasks.sources import Where
+from tasks.sources import Where, downloading
 from tasks.sources.folder import files_in, image_files
 from tasks.sources.npz import archived_images
 from tasks.task import ImageForm, Task
@@ -35,7 +35,8 @@ def load(
         from torchvision.datasets import Omniglot
 
         root = where.download_folder(f"Omniglot (omniglot-py/images_{part} or omniglot_images_{part}.npz)")
-        Omniglot(str(root), background=part == "background", download=True)
+        with downloading("Omniglot"):
+            Omniglot(str(root), background=part == "background", download=True)
         folder = where.find(f"omniglot-py/images_{part}")
     task = _from_folder(name, folder, form) if folder else _from_archive(name, where, part, form)
     if alphabets is None:
@@ -55,12 +56,18 @@ def _from_folder(name: str, folder: Path, form: ImageForm) -> Task:
 
 def _from_archive(name: str, where: Where, part: str, form: ImageForm) -> Task:
     archive = where.find(f"omniglot_images_{part}.npz")
-    listing = json.loads(where.find("omniglot_alphabets.json").read_text(encoding="utf-8"))
-    numbered = {
-        number: f"{entry['alphabet']}/character{number - entry['first'] + 1:02d}"
-        for entry in listing
-        for number in range(entry["first"], entry["last"] + 1)
-    }
+    listing = where.find("omniglot_alphabets.json")
+    try:
+        numbered = {
+            number: f"{entry['alphabet']}/character{number - entry['first'] + 1:02d}"
+            for entry in json.loads(listing.read_text(encoding="utf-8"))
+            for number in range(entry["first"], entry["last"] + 1)
+        }
+    except (ValueError, TypeError, KeyError) as error:
+        raise MetanasError(
+            f"'{listing}' is no list of alphabets with the numbers of their first and last character ({error!r}): put "
+            "it there again."
+        ) from error
     originals = archived_images(archive, "images", leading=2)  # [characters, 20 drawers, 105, 105]
     first = 1 if part == "background" else FIRST_EVALUATION
     count = len(originals) // 20

@@ -14,9 +14,9 @@ from tasks.task import ImageForm, Task
 def load(name: str, form: ImageForm, where: Where, path: Path, licence: str = "unknown") -> list[Task]:
     """Series as float32 (n, channels, length).
 
-    `path` is an npz file with `x_train`, `y_train`, `x_test`, `y_test`, `classes` (x is (n, length) or
-    (n, channels, length); the given halves are joined), a folder of such files (a task `name/FILE` each), or a folder
-    of `CLASS.csv` files without header, one series a row.
+    `path` is an npz file with `x` and `y`, or `x_train`, `y_train`, `x_test`, `y_test`, which are joined (x is
+    (n, length) or (n, channels, length)), and if present `classes` and `groups` (n,); a folder of such files (a task
+    `name/FILE` each); or a folder of `CLASS.csv` files without header, one series a row.
     """
     root = where.find(path)
     if root.is_file():
@@ -29,16 +29,24 @@ def load(name: str, form: ImageForm, where: Where, path: Path, licence: str = "u
 
 
 def _archive_task(name: str, file: Path, licence: str) -> Task:
-    halves = [read_array(file, f"x_{half}") for half in ("train", "test")]
-    if halves[0].shape[1:] != halves[1].shape[1:]:
-        raise MetanasError(f"'{file}': x_train {halves[0].shape} and x_test {halves[1].shape} differ in length.")
-    values = np.concatenate(halves).astype(np.float32)
-    marks = np.concatenate([read_array(file, f"y_{half}") for half in ("train", "test")])
-    if values.ndim not in (2, 3) or len(values) != len(marks):
-        raise MetanasError(f"'{file}' holds series {values.shape} and {len(marks)} labels: one label a series.")
-    names = read_array(file, "classes") if "classes" in array_names(file) else None
+    present = array_names(file)
+    ends = ("",) if "x" in present else ("_train", "_test")
+    parts = [read_array(file, f"x{end}") for end in ends]
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise MetanasError(f"'{file}': x_train {parts[0].shape} and x_test {parts[1].shape} differ in length.")
+    if any(part.dtype.kind not in "biuf" for part in parts):
+        raise MetanasError(f"'{file}' holds series of {parts[0].dtype}, not of numbers: save them as such.")
+    values = np.concatenate(parts).astype(np.float32)
+    marks = np.concatenate([read_array(file, f"y{end}").reshape(-1) for end in ends])
+    groups = read_array(file, "groups").reshape(-1) if "groups" in present else None
+    for what, own in (("labels", marks), ("groups", groups)):
+        if values.ndim not in (2, 3) or (own is not None and len(values) != len(own)):
+            raise MetanasError(
+                f"'{file}' holds series {values.shape} and {0 if own is None else len(own)} {what}: one a series."
+            )
+    names = read_array(file, "classes") if "classes" in present else None
     labels, classes = class_names(file, marks, names)
-    return _task(name, values, labels, classes, file, licence)
+    return _task(name, values, labels, classes, file, licence, groups)
 
 
 def _csv_task(name: str, root: Path, files: list[Path], licence: str) -> Task:
@@ -54,7 +62,10 @@ def _csv_task(name: str, root: Path, files: list[Path], licence: str) -> Task:
 
 
 def _rows(file: Path) -> np.ndarray:
-    lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise MetanasError(f"'{file}' is not text in UTF-8 ({error}): save it in that encoding.") from error
     if not lines:
         raise MetanasError(f"'{file}' is empty, expected one series a row.")
     rows: list[list[float]] = []
@@ -69,10 +80,16 @@ def _rows(file: Path) -> np.ndarray:
 
 
 def _task(
-    name: str, values: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], origin: Path, licence: str
+    name: str,
+    values: np.ndarray,
+    labels: np.ndarray,
+    classes: tuple[str, ...],
+    origin: Path,
+    licence: str,
+    groups: np.ndarray | None = None,
 ) -> Task:
     bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
     if len(bad):
         raise MetanasError(f"'{origin}': series {bad[0]} has a missing value: fill the gap or remove the series.")
     shaped = values[:, None] if values.ndim == 2 else values  # (n, channels, length)
-    return Task(name, "series", InMemory(shaped), labels, classes, licence=licence, origin=str(origin))
+    return Task(name, "series", InMemory(shaped), labels, classes, groups=groups, licence=licence, origin=str(origin))

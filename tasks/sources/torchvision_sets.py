@@ -16,7 +16,7 @@ from PIL import Image
 
 from metanas.errors import MetanasError
 from tasks.cache import CachedImages, InOneFile, array_image
-from tasks.sources import Where, folder, npz
+from tasks.sources import Where, downloading, folder, npz
 from tasks.task import ImageForm, Task
 
 CIFAR_LICENCE = "research use (Krizhevsky 2009)"
@@ -98,7 +98,7 @@ def find_or_download(where: Where, layout: str, what: str) -> tuple[Path, bool]:
 def _build(make: Callable[..., Any], download: bool, what: str) -> Any:
     try:
         return make(download=download)
-    except RuntimeError as error:  # torchvision's word for missing or corrupt files
+    except (RuntimeError, OSError) as error:  # torchvision's word for missing or corrupt files, and no connection
         raise MetanasError(f"{what}: {error}; put it there again, or remove it and add --download.") from error
 
 
@@ -166,7 +166,8 @@ def emnist(name: str, form: ImageForm, where: Where, part: EmnistPart = "balance
     layout = f"EMNIST/raw/emnist-{part}-train-images-idx3-ubyte"
     root, download = find_or_download(where, layout, "EMNIST")
     if download:
-        EMNIST(str(root), split=part, train=True, download=True)
+        with downloading("EMNIST"):
+            EMNIST(str(root), split=part, train=True, download=True)
     names, licence = EMNIST.classes_split_dict[part], "public domain (NIST; Cohen et al. 2017)"
     return [_idx_task(name, form, root / layout, names, licence, on_side=True)]
 
@@ -178,7 +179,8 @@ def fashion_mnist(name: str, form: ImageForm, where: Where) -> list[Task]:
     layout = "FashionMNIST/raw/train-images-idx3-ubyte"
     root, download = find_or_download(where, layout, "Fashion-MNIST")
     if download:
-        FashionMNIST(str(root), train=True, download=True)
+        with downloading("Fashion-MNIST"):
+            FashionMNIST(str(root), train=True, download=True)
     return [_idx_task(name, form, root / layout, FashionMNIST.classes, "MIT (Zalando; Xiao et al. 2017)")]
 
 
@@ -194,7 +196,8 @@ def gtsrb(name: str, form: ImageForm, where: Where) -> list[Task]:
     if download:
         from torchvision.datasets import GTSRB
 
-        GTSRB(str(root), split="train", download=True)
+        with downloading("GTSRB"):
+            GTSRB(str(root), split="train", download=True)
     (task,) = folder.load(name, form, where, root / layout, groups=r"^(\d+)_\d+\.ppm$", licence=GTSRB_LICENCE)
     if task.groups is None:
         raise MetanasError(f"'{task.origin}' tells no tracks.")

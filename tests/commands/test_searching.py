@@ -303,6 +303,10 @@ def test_a_warm_start_begins_with_the_shared_weights_of_a_search(
     ("changes", "message"),
     [
         ({"data": None}, "data: name a source, such as .*, or a table"),
+        (
+            {"data": {"name": "wine", "kind": "sklearn", "set": "wine"}},
+            "'wine' is tabular, .*take images; name a source of",
+        ),
         ({"task": "other"}, "task: name one of the tasks of the source 'spots', which has spots"),
         ({"strategy": {"name": "magic"}}, r"strategy: there is no 'magic'; name one of random.*, enas, darts"),
         ({"strategy": {"name": "regularized", "sample": 25}}, "sample must be from 1 to the population"),

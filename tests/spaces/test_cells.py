@@ -222,7 +222,7 @@ def test_the_default_runs_a_convolution_in_every_node() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"nodes": 0}, "nodes must be at least 1, but is 0"),
+        ({"nodes": 0}, "nodes must be a whole number of 1 or more, but is 0"),
         ({"operations": ("conv_9x9",)}, "operations must be different names out of .*conv_3x3.*conv_9x9"),
         ({"operations": ("conv_3x3", "conv_3x3")}, "operations must be different"),
         ({"combine": ()}, "combine must be different names out of sum, concat"),

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from metanas.api import Cost
-from metanas.assembly import make_space
+from metanas.assembly import CONV4, make_family, make_space
 from metanas.commands.training import train
 from metanas.errors import MetanasError
 from metanas.learning.supernet import SuperNet
 from metanas.measuring.cost import cost
+from metanas.spaces.conv4 import Conv4
 from metanas.spaces.mobile import GENES, Mobile
 from tests.runs import tiny_config
 
@@ -112,13 +113,21 @@ def test_a_run_searches_it(tmp_path: Path) -> None:
     [
         ({"strides": (1, 2)}, "4 stages need as many strides, but strides is \\[1, 2\\]"),
         ({"norm": "batch"}, "norm 'batch' must be one of support, sample"),
-        ({"depths": (0, 1)}, "depths must be at least 1 each, but got \\[0, 1\\]"),
-        ({"expansions": ()}, "expansions must be at least 1 each"),
+        ({"depths": (0, 1)}, "depths \\[0, 1\\] must be whole numbers of 1 or more, the smallest first"),
+        ({"expansions": ()}, "expansions \\[\\] must be"),
+        ({"widths": ((16, 8),) * 4}, "widths of stage 1 \\[16, 8\\] must be"),
     ],
 )
 def test_bad_settings_are_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(MetanasError, match=message):
         Mobile(**settings)
+
+
+def test_conv4_beside_it_normalises_as_it_does() -> None:
+    config = tiny_config(space={"name": "mobile", "options": {"norm": "sample"}})
+    family = make_family(config, CONV4)
+    assert isinstance(family, Conv4)
+    assert family.norm == "sample"
 
 
 def test_samples_of_the_default_space_run() -> None:

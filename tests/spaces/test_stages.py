@@ -1,10 +1,13 @@
 """Elastic stages: which architectures are one network depends on how large the last map is."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from metanas.api import Architecture
+from metanas.errors import MetanasError
 from metanas.measuring.cost import cost
 from metanas.spaces.stages import Stages
 
@@ -19,6 +22,29 @@ def features(space: Stages, architecture: Architecture, images: torch.Tensor) ->
         for name, weight in network.named_parameters():
             weight.copy_(shared[name][space.slices(architecture)[name]])
         return network(images, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"widths": ((8, 4),) * 4},
+            r"widths of stage 1 \[8, 4\] must be whole numbers of 1 or more, the smallest first",
+        ),
+        ({"widths": ((4,), (0, 4), (4,), (4,))}, r"widths of stage 2 \[0, 4\]"),
+        ({"widths": (("a",),) * 4}, r"widths of stage 1 \['a'\]"),
+        ({"depths": (1, 0)}, r"depths \[1, 0\] must be whole numbers of 0 or more"),
+        ({"norms": ("sample", "sample")}, "must be some of support, sample, each once"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(MetanasError, match=message):
+        Stages(**settings)
+
+
+def test_the_default_has_no_more_depth_than_there_is() -> None:
+    space = Stages(depths=(0,))
+    space.check(space.default)
 
 
 @pytest.mark.parametrize("size", [16, 17, 24, 28, 31, 32])

@@ -12,11 +12,13 @@ import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from PIL import Image
 
 from metanas.assembly import WorkerRecipe
@@ -170,6 +172,38 @@ def test_an_array_by_columns_and_a_damaged_one(tmp_path: Path) -> None:
         torn.read([399])
 
 
+def test_labels_may_be_a_column(tmp_path: Path) -> None:
+    images = np.arange(4 * 81, dtype=np.uint8).reshape(4, 9, 9)
+    np.savez(tmp_path / "column.npz", images=images, labels=[[0], [1], [0], [1]])
+    (task,) = load(tmp_path, "npz", ImageForm(9), path="column.npz")
+    assert task.labels.tolist() == [0, 1, 0, 1]
+    np.testing.assert_array_equal(task.read([2])[0, 0], images[2])
+
+
+@pytest.mark.parametrize("place", ["labels", "header"])
+def test_a_damaged_npz_is_named(tmp_path: Path, place: str) -> None:
+    marks = np.random.default_rng(0).integers(0, 2, 5000)
+    images = np.zeros((5000, 9, 9), np.uint8)
+    first = {"labels": marks, "images": images} if place == "labels" else {"images": images, "labels": marks}
+    np.savez_compressed(tmp_path / "torn.npz", **first)
+    content = bytearray((tmp_path / "torn.npz").read_bytes())
+    content[60:90] = b"x" * 30
+    (tmp_path / "torn.npz").write_bytes(content)
+    with pytest.raises(MetanasError, match=r"torn\.npz' cannot be read"):
+        load(tmp_path, "npz", path="torn.npz")
+
+
+def test_a_damaged_picture_in_a_zip_is_named(lines: Path) -> None:
+    shutil.make_archive(str(lines / "press"), "zip", lines / "lines" / "press 1")
+    content = bytearray((lines / "press.zip").read_bytes())
+    at = content.index(b"ok/a 1.png") + 12
+    content[at : at + 20] = b"x" * 20
+    (lines / "press.zip").write_bytes(content)
+    (task,) = load(lines, "folder", path="press.zip")
+    with pytest.raises(MetanasError, match=r"a 1\.png' cannot be unpacked"):
+        task.read(np.arange(len(task)))
+
+
 def test_npz_without_classes_and_with_one_group(tmp_path: Path) -> None:
     images = np.zeros((4, 3, 9, 9), np.uint8)  # channels first
     np.savez(tmp_path / "a.npz", images=images, labels=["no", "yes", "no", "yes"], groups=["", "", "", ""])
@@ -266,6 +300,22 @@ def test_series_from_npz_and_folders_of_npz(tmp_path: Path) -> None:
     assert [each.name for each in load(tmp_path, "series", path="ucr")] == ["t/a", "t/b"]
 
 
+def test_series_as_a_plain_pair_of_arrays_with_groups(tmp_path: Path) -> None:
+    values = np.arange(20.0).reshape(4, 5)
+    np.savez(tmp_path / "pair.npz", x=values, y=[[2], [3], [2], [3]], groups=["m1", "m1", "m2", "m2"])
+    (task,) = load(tmp_path, "series", path="pair.npz")
+    assert (task.classes, task.labels.tolist()) == (("2", "3"), [0, 1, 0, 1])
+    assert task.groups is not None
+    assert task.groups.tolist() == ["m1", "m1", "m2", "m2"]
+    np.testing.assert_array_equal(task.read([3])[0, 0], values[3])
+    np.savez(tmp_path / "short.npz", x=values, y=[2, 3, 2, 3], groups=["m1", "m2"])
+    with pytest.raises(MetanasError, match=r"holds series \(4, 5\) and 2 groups: one a series"):
+        load(tmp_path, "series", path="short.npz")
+    np.savez(tmp_path / "words.npz", x=[["a", "b"], ["c", "d"]], y=[0, 1])
+    with pytest.raises(MetanasError, match="not of numbers"):
+        load(tmp_path, "series", path="words.npz")
+
+
 def test_series_from_one_csv_a_class(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "worn.csv").write_text("1,2,3\n4,5,6\n")
@@ -281,6 +331,9 @@ def test_series_from_one_csv_a_class(tmp_path: Path) -> None:
         load(tmp_path, "series", path="s")
     (tmp_path / "s" / "worn.csv").write_text("1,x,3\n")
     with pytest.raises(MetanasError, match="row 1 holds something that is no number"):
+        load(tmp_path, "series", path="s")
+    (tmp_path / "s" / "worn.csv").write_text("1,2,3\n", encoding="utf-16")
+    with pytest.raises(MetanasError, match=r"worn\.csv' is not text in UTF-8"):
         load(tmp_path, "series", path="s")
     (tmp_path / "s" / "worn.csv").write_text("1,nan,3\n")
     with pytest.raises(MetanasError, match="series 1 has a missing value"):
@@ -473,6 +526,27 @@ def test_a_missing_data_set_is_not_downloaded_unasked(tmp_path: Path, kind: str)
     with pytest.raises(MetanasError, match=r"Source 's': .*beside' or '.*data'.*put it there"):
         load_source(kind, "s", FORM, Where(tmp_path / "beside", tmp_path / "data"), {})
     assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "downloader"),
+    [
+        ("omniglot", "Omniglot"),
+        ("cifar100", "CIFAR100"),
+        ("emnist", "EMNIST"),
+        ("fashion-mnist", "FashionMNIST"),
+        ("gtsrb", "GTSRB"),
+    ],
+)
+def test_a_download_without_a_connection_is_one_sentence(
+    tmp_path: Path, kind: str, downloader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise URLError("no route")
+
+    monkeypatch.setattr(torchvision.datasets, downloader, unreachable)
+    with pytest.raises(MetanasError, match="no route"):
+        load_source(kind, "s", FORM, Where(tmp_path, tmp_path, download=True), {})
 
 
 def test_the_pools_own_folder_goes_before_the_data_folder(tmp_path: Path) -> None:
