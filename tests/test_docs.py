@@ -1,6 +1,8 @@
 """The Python of the documentation runs, top to bottom."""
 
+import inspect
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import yaml
 from metanas.config import EnlargeConfig, SearchConfig
 from metanas.measuring.measures import Estimator
 from metanas.parsing import parse
+from tasks.pool import PoolSpec
+from tasks.sources import KINDS
 from tests.runs import tiny_config
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -61,3 +65,20 @@ def test_the_configurations_are_configurations() -> None:
             assert parse(SearchConfig, yaml.safe_load(section), "search.md").strategy["name"] != "evolution"
     (estimator,) = blocks("estimation.md", "yaml")
     assert parse(Estimator, yaml.safe_load(estimator), "estimation.md").training.patience == 2
+
+
+def test_every_kind_of_source_is_listed_with_its_keys() -> None:
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.*)$", (DOCS / "pools.md").read_text(), re.MULTILINE)
+    listed = {kind: set(re.findall(r"`([a-z_]+)`", row)) for kind, row in rows if kind in KINDS}
+    assert listed.keys() == KINDS.keys()
+    for kind, place in KINDS.items():
+        module, name = place.split(":")
+        keys = set(inspect.signature(getattr(import_module(module), name)).parameters) - {"name", "form", "where"}
+        assert keys <= listed[kind], kind
+
+
+def test_pools_and_sections_of_the_pages_are_as_they_say() -> None:
+    (pool,) = blocks("pools.md", "yaml")
+    assert parse(PoolSpec, yaml.safe_load(pool)["pool"], "pools.md").splits.by == "task"
+    for section in blocks("learning.md", "yaml"):
+        tiny_config(**yaml.safe_load(section))
