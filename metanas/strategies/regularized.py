@@ -15,7 +15,7 @@ class Regularized:
     """The oldest dies, not the worst (algorithm 1): each child is a mutation of the best of a sample of the living.
 
     AmoebaNet has a population (`size`) of 100 and a `sample` of 25, which by default is a quarter of the population.
-    A member that is told again keeps its age.
+    A member that is told again keeps its age, and one that has died stays dead.
     """
 
     def __init__(self, space: Genotypes, size: int, *, sample: int | None = None, limits: Limits | None = None) -> None:
@@ -41,9 +41,9 @@ class Regularized:
         return asked + self.archive.sample(count - len(asked), rng)
 
     def tell(self, candidates: Sequence[Candidate]) -> None:
+        before = set(self.archive.measured)
         told = [self.space.canonical(c.architecture) for c in self.archive.tell(candidates)]
-        alive = set(self._living)
-        self._living = [*self._living, *(key for key in told if key not in alive)][-self.size :]
+        self._living = [*self._living, *(key for key in told if key not in before)][-self.size :]
 
     def state(self) -> dict[str, Any]:
         return {"archive": self.archive.state(), "living": [list(key) for key in self._living]}

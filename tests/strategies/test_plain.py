@@ -81,6 +81,8 @@ def test_the_oldest_dies_and_not_the_worst() -> None:
     assert [c.accuracy for c in strategy.population] == [0.1, 0.5, 0.3]
     strategy.tell([Candidate((1, 1, 1, 1), 0.2, Cost(1, 1))])  # measured again, it keeps its age
     assert [c.accuracy for c in strategy.population] == [0.2, 0.5, 0.3]
+    strategy.tell(told[:1])  # and what has died stays dead, as the default network that every generation measures
+    assert [c.accuracy for c in strategy.population] == [0.2, 0.5, 0.3]
 
 
 def test_children_are_mutations_of_the_best_of_the_sample() -> None:
