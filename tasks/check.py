@@ -156,7 +156,7 @@ def _too_small(task: Task, shots: int, queries: int) -> Iterator[Finding]:
             )
         elif name not in short:
             try:
-                divider.check(label, shots, queries)
+                divider.check(np.array([label]), shots, queries)
             except MetanasError as error:
                 what, _, to_do = str(error).removesuffix(".").rpartition(": ")
                 yield Finding("error", task.name, what, to_do)

@@ -21,6 +21,8 @@ from tasks.task import Task
 
 Range = int | tuple[int, int]
 """A fixed number, or a lowest and a highest between which each episode draws."""
+DRAWS = 20
+"""Draws of classes that an episode tries where groups cannot be divided among them."""
 ALL: Literal["all"] = "all"
 """Every class that the drawn task, or the family within it, offers."""
 
@@ -100,8 +102,14 @@ class EpisodeSampler:
         drawn = min(int(np.searchsorted(self._shares, rng.random(), side="right")), len(self.tasks) - 1)
         task, (everything, families) = self.tasks[drawn], self._candidates[drawn]
         within = rng.random() < spec.within_family
-        labels, turns = _draw_classes(families[rng.integers(len(families))] if within else everything, spec, rng)
-        support, query = _draw_samples(self._dividers[drawn], labels, spec, rng)
+        for left in reversed(range(DRAWS)):
+            labels, turns = _draw_classes(families[rng.integers(len(families))] if within else everything, spec, rng)
+            try:
+                support, query = _draw_samples(self._dividers[drawn], labels, spec, rng)
+                break
+            except MetanasError:  # no division of the groups serves all of these classes; others may do
+                if not left:
+                    raise
         support_ids, query_ids = np.concatenate(support), np.concatenate(query)
         sizes = [len(ids) for ids in (*support, *query)]
         ways = np.arange(len(labels))
@@ -174,15 +182,22 @@ def _check_ways(
             f"Task '{divider.task.name}' has {largest} classes{where}, {least - turns * largest} short of an episode "
             f"of {least} ways: ask for fewer ways."
         )
+    shots, queries = _least(spec)
     for label in np.concatenate(enough):
-        _check_size(divider, int(label), spec)
+        _check_size(divider, int(label), shots, queries)
+    if spec.ways == ALL or least >= turns * max(map(len, enough)):  # an episode takes every class
+        for labels in enough:
+            divider.check(labels, shots, queries)
     return enough
 
 
-def _check_size(divider: Divider, label: int, spec: EpisodeSpec) -> None:
+def _least(spec: EpisodeSpec) -> tuple[int, int]:
+    """The fewest shots and queries of a class that an episode may draw."""
+    return _bounds(spec.shots)[0], 1 if _is_drawn(spec.shots) else spec.queries
+
+
+def _check_size(divider: Divider, label: int, shots: int, queries: int) -> None:
     task = divider.task
-    shots = _bounds(spec.shots)[0]
-    queries = 1 if _is_drawn(spec.shots) else spec.queries
     members = len(task.by_class[label])
     name = f"Class '{task.classes[label]}' of task '{task.name}'"
     asked = f"{shots} support and {queries} query samples"
@@ -195,7 +210,7 @@ def _check_size(divider: Divider, label: int, spec: EpisodeSpec) -> None:
             f"{name} lies in one group, 1 short of {asked} that share no group: add samples of another group, "
             "or read the task without groups."
         )
-    divider.check(label, shots, queries)
+    divider.check(np.array([label]), shots, queries)
 
 
 def _draw(value: Range, offered: int, rng: np.random.Generator) -> int:
@@ -225,7 +240,7 @@ def _draw_samples(
     if _is_drawn(spec.shots):
         queries = np.minimum(queries, np.maximum(1, sizes - mean))
     shots = np.minimum(shots, sizes - queries)
-    least = _bounds(spec.shots)[0], 1 if _is_drawn(spec.shots) else spec.queries
+    least = _least(spec)
     while (sides_of := _divided(divider, labels, shots, queries, rng, least)) is None:
         # The groups cannot give what was drawn, only less: one fewer until they can, of the queries first.
         if (queries > least[1]).any():

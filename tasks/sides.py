@@ -27,9 +27,9 @@ class Divider:
         """In how many groups a class lies; None where the task has no groups."""
         return None if self.task.groups is None else int(np.count_nonzero(self._counts[label]))
 
-    def check(self, label: int, shots: int, queries: int) -> None:
-        """Raises MetanasError where the groups of one class cannot give so many to both sides."""
-        self.sides(np.array([label]), np.array([shots]), np.array([queries]), stream(0, "division"))
+    def check(self, labels: np.ndarray, shots: int, queries: int) -> None:
+        """Raises MetanasError where the groups of these classes (ways,) cannot give so many to both sides at once."""
+        self.sides(labels, np.full(len(labels), shots), np.full(len(labels), queries), stream(0, "division"))
 
     def sides(self, labels: np.ndarray, shots: np.ndarray, queries: np.ndarray, rng: np.random.Generator) -> Sides:
         """For each of `labels` (ways,) at least so many `shots` and `queries` (ways,) on the two sides.

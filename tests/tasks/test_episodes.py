@@ -328,11 +328,22 @@ def test_drawn_shots_are_clipped_to_what_the_groups_offer(task: Task, spec: Epis
     assert (min(drawn) < most, max(drawn)) == (True, most)
 
 
-def test_classes_that_cannot_be_divided_together_are_named_when_they_are_drawn() -> None:
+def test_classes_that_cannot_be_divided_together_are_named_at_once_where_all_are_drawn() -> None:
     """One wants the first group on the query side, the other the second."""
-    sampler = EpisodeSampler([numbered([7, 7], [0] * 2 + [1] * 5 + [0] * 5 + [1] * 2)], EpisodeSpec(2, 2, 5), 0, "x")
+    task = numbered([7, 7], [0] * 2 + [1] * 5 + [0] * 5 + [1] * 2)
     with pytest.raises(MetanasError, match="samples that share no group: add samples of further groups"):
-        sampler.episode(0)
+        EpisodeSampler([task], EpisodeSpec(2, 2, 5), 0, "x")
+
+
+def test_of_classes_that_cannot_be_divided_together_others_are_drawn() -> None:
+    """Of four classes two pairs lie alike in the groups; one of each pair cannot serve in one episode."""
+    groups = ([0] * 2 + [1] * 5) * 2 + ([0] * 5 + [1] * 2) * 2
+    sampler = EpisodeSampler([numbered([7] * 4, groups)], EpisodeSpec(2, 2, 5), 0, "x")
+    pairs = {tuple(int(name[-1]) for name in sampler.episode(index).classes) for index in range(40)}
+    assert pairs == {(0, 1), (1, 0), (2, 3), (3, 2)}
+    hopeless = numbered([7] * 3, [0] * 2 + [1] * 5 + [0] * 5 + [1] * 2 + [2] * 2 + [3] * 5)
+    found = EpisodeSampler([hopeless], EpisodeSpec((2, 3), 2, 5), 0, "x")
+    assert all(len(found.episode(index).classes) == 2 for index in range(20))
 
 
 def test_no_task_is_an_error() -> None:
