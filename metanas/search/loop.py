@@ -18,6 +18,7 @@ from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
 from metanas.learning.trainer import MetaTrainer
 from metanas.measuring.estimation import SharedWeights, observations
+from metanas.search.objective import LatencyReward
 from metanas.search.schedule import (
     Budget,
     Progress,
@@ -86,7 +87,7 @@ class Search:
         listener: Listener,
         progress: Progress,
         limits: Limits | None = None,
-        objective: Callable[[Candidate], Candidate] | None = None,
+        objective: LatencyReward | None = None,
     ) -> None:
         self.seed, self.space, self.trainer = seed, space, trainer
         self.strategy, self.screen, self.features, self.cost = strategy, screen, features, cost
@@ -106,7 +107,8 @@ class Search:
             self.progress.finished.append(self.progress.step)
             self.progress.phase, self.progress.step = phase + 1, 0
             self._checkpoint()
-        return Outcome(self.strategy.population, tuple(self.progress.finalists), self._chosen)
+        members = tuple(map(self._plain, self.strategy.population))
+        return Outcome(members, tuple(self.progress.finalists), self._chosen)
 
     def _train(self) -> None:
         """The outer steps of the present phase, or what is left of them."""
@@ -210,8 +212,8 @@ class Search:
         self._event(
             "generation",
             generation=generation,
-            best=max(c.accuracy for c in candidates),
-            population=[c.row() for c in self.strategy.population],
+            best=self._plain(max(candidates, key=lambda c: c.accuracy)).accuracy,
+            population=[self._plain(c).row() for c in self.strategy.population],
             predictor=self.screen.report(),
             predicted=pairs,
             baselines=baselines,
@@ -259,7 +261,11 @@ class Search:
         finalists = sorted(measured, key=lambda c: (not self._within(c), -c.accuracy, c.cost.macs))
         if not self._within(finalists[0]):
             raise MetanasError("no architecture within search.limits could be measured; raise the limits.")
-        self.progress.finalists = [c.row() for c in finalists]
+        self.progress.finalists = [self._plain(c).row() for c in finalists]
+
+    def _plain(self, candidate: Candidate) -> Candidate:
+        """With its accuracy, where something else was maximised."""
+        return candidate if self.objective is None else self.objective.undo(candidate)
 
     def _within(self, candidate: Candidate) -> bool:
         return self.limits is None or self.limits.met(candidate.architecture)

@@ -27,8 +27,14 @@ class LatencyReward:
 
     def __call__(self, candidate: Candidate) -> Candidate:
         """The candidate with its reward in place of its accuracy."""
+        return replace(candidate, accuracy=candidate.accuracy * self._factor(candidate))
+
+    def undo(self, rewarded: Candidate) -> Candidate:
+        """The candidate with its accuracy in place of its reward, as reports show it."""
+        return replace(rewarded, accuracy=rewarded.accuracy / self._factor(rewarded))
+
+    def _factor(self, candidate: Candidate) -> float:
         latency = candidate.cost.latency
         if latency is None:
             raise ValueError(f"the latency of {candidate.architecture} was not measured")
-        weight = self.below if latency <= self.target else self.above
-        return replace(candidate, accuracy=candidate.accuracy * (latency / self.target) ** weight)
+        return float((latency / self.target) ** (self.below if latency <= self.target else self.above))

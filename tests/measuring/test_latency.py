@@ -178,6 +178,7 @@ def test_the_objective_by_hand(latency: float, below: float, above: float, expec
     rewarded = LatencyReward(0.080, below, above)(candidate)
     assert rewarded.accuracy == pytest.approx(expected)
     assert (rewarded.architecture, rewarded.cost) == (candidate.architecture, candidate.cost)
+    assert LatencyReward(0.080, below, above).undo(rewarded).accuracy == pytest.approx(0.75)
 
 
 def test_the_objective_needs_a_latency_and_a_target() -> None:
@@ -198,7 +199,7 @@ def searched(options: dict[str, Any]) -> Mobile:
 
 @pytest.mark.usefixtures("clock")
 def test_a_run_maximises_the_reward(tmp_path: Path) -> None:
-    """Members hold what MnasNet's equation makes of their accuracy and of what the table says."""
+    """Finalists stand in the order of MnasNet's equation, by what the table says; what is shown is their accuracy."""
     space = searched(OPTIONS)
     target = 1e-9 * cost(space, space.default, 8).macs
     config = tiny_config(
@@ -212,11 +213,15 @@ def test_a_run_maximises_the_reward(tmp_path: Path) -> None:
     assert any(row.macs * 1e-9 > 1.1 * target for row in rows)
     table = LatencyTable(space, 8, run.path / "latency.json")
     for member in run.members:
-        seconds = table(member.architecture)
         accuracies = [row.accuracy for row in rows if row.architecture == member.architecture]
-        share = min(1.0, (seconds / target) ** -3.0)
-        assert member.cost.latency == seconds
-        assert member.accuracy == pytest.approx(np.mean(accuracies) * share)
+        assert member.cost.latency == table(member.architecture)
+        assert member.accuracy == pytest.approx(np.mean(accuracies))
+    finalists = run.read_json("population.json")["finalists"]
+    rewards = [row["accuracy"] * min(1.0, (row["latency"] / target) ** -3.0) for row in finalists]
+    assert rewards == sorted(rewards, reverse=True)
+    (best,) = [line["best"] for line in run.log() if line["event"] == "generation" and line["generation"] == 1]
+    assert any(best == pytest.approx(np.mean([r.accuracy for r in rows if r.architecture == a])) for a in {
+        row.architecture for row in rows})  # fmt: skip
 
 
 @pytest.mark.usefixtures("clock")
