@@ -58,14 +58,18 @@ class AdaptationJob:
 
 
 @dataclass(frozen=True)
-class FrozenJob:
-    """The nearest prototype of the meta-learned features: no gradient step is taken."""
+class _OneArchitecture:
+    """A baseline that takes an architecture as it is, and adapts as `adaptation` says where it adapts."""
 
     network: str
     architecture: Architecture
     adaptation: Adaptation
     split: str
     episode: int
+
+
+class FrozenJob(_OneArchitecture):
+    """The nearest prototype of the meta-learned features: no gradient step is taken."""
 
     def run(self, worker: Worker) -> Score:
         episode, learner = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
@@ -75,15 +79,8 @@ class FrozenJob:
         return Score(_accuracy(logits, episode), self.architecture)
 
 
-@dataclass(frozen=True)
-class ScratchJob:
+class ScratchJob(_OneArchitecture):
     """The architecture with random weights, trained on the support set alone; its answers are a discriminant's, too."""
-
-    network: str
-    architecture: Architecture
-    adaptation: Adaptation
-    split: str
-    episode: int
 
     def run(self, worker: Worker) -> Score:
         episode, trained = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
