@@ -1,4 +1,4 @@
-"""The six meta-updates on one network: what they learn in as many outer steps, and what a step takes.
+"""The five meta-updates on one network: what they learn in as many outer steps, and what a step takes.
 
 The default network, Omniglot 5-way 1-shot: trained on the training characters of `configs/omniglot.yaml`, turned as new
 classes, and judged on its validation characters, on common episodes. Prototypes alone, without an inner step, stand

@@ -135,9 +135,10 @@ class Store:
         try:
             with self._engine.connect() as connection:
                 yield connection
-        except DatabaseError as error:
+        except (DatabaseError, ValueError, TypeError) as error:
+            reason = getattr(error, "orig", error)
             raise MetanasError(
-                f"the store '{shown(str(self._engine.url))}' cannot be read ({error.orig}); put it back from a copy, "
+                f"the store '{shown(str(self._engine.url))}' cannot be read ({reason}); put it back from a copy, "
                 "or name another."
             ) from error
 
@@ -192,7 +193,10 @@ def _version(engine: Engine, existing: bool) -> int | None:
         if not _ours(tables, _evaluations):
             return None
         if found < VERSION and not existing:
-            connection.execute(text("ALTER TABLE evaluations ADD COLUMN form TEXT"))
+            if "form" not in {
+                column["name"] for column in tables.get_columns("evaluations")
+            }:  # else interrupted before
+                connection.execute(text("ALTER TABLE evaluations ADD COLUMN form TEXT"))
             connection.execute(update(_versions).values(version=VERSION))
             return VERSION
         return found

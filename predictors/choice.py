@@ -31,15 +31,7 @@ class HeldOut:
     taus: dict[str, Correlation]  # of "predictor" and the baselines "params", "macs" and "nearest"
     qualities: dict[str, Quality]  # of the same four, mean over folds
     coverage: float  # of its 90% intervals
-
-    @property
-    def verdict(self) -> str:
-        """Whether it was seen to order better than the best baseline does."""
-        own = self.taus["predictor"]
-        name, best = max(((n, c.tau) for n, c in self.taus.items() if n != "predictor"), key=lambda pair: pair[1])
-        if own.low > best:
-            return f"orders better than {name} alone"
-        return f"was not seen to order better than {name} alone: tau {own.tau:.2f} (from {own.low:.2f}) to {best:.2f}"
+    verdict: str  # whether it was seen to order better than the best baseline does
 
 
 @dataclass(frozen=True)
@@ -93,12 +85,22 @@ def _judged(data: Data, costs: np.ndarray, groups: np.ndarray, seed: int, models
         "nearest": _nearest(data, folds),
     }
     tasks = np.array([data.task_names.index(task) for task in data.tasks])
+    correlations = {name: correlation(own, data.targets, groups, seed, tasks) for name, own in rankings.items()}
     return HeldOut(
         models={name: float(own.mean()) for name, own in taus.items()},
-        taus={name: correlation(own, data.targets, groups, seed, tasks) for name, own in rankings.items()},
+        taus=correlations,
         qualities={name: _mean_quality(own, data, folds) for name, own in rankings.items()},
         coverage=_coverage(mean, spread, data.targets, folds),
+        verdict=_verdict(correlations),
     )
+
+
+def _verdict(taus: Mapping[str, Correlation]) -> str:
+    own = taus["predictor"]
+    name, best = max(((n, c.tau) for n, c in taus.items() if n != "predictor"), key=lambda pair: pair[1])
+    if own.low > best:
+        return f"orders better than {name} alone"
+    return f"was not seen to order better than {name} alone: tau {own.tau:.2f} (from {own.low:.2f}) to {best:.2f}"
 
 
 def seen_by(model: str, data: Data) -> Data:

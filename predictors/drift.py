@@ -61,13 +61,9 @@ def drift(
     unseen = incoming.take(np.flatnonzero([row.tobytes() not in seen for row in incoming.table.values]))
     tau, baselines, within, inside_p = None, dict[str, float](), 0, 1.0
     if len(unseen):
-        calibrated = _calibrated(saved, new)
-        low, high = calibrated.interval(unseen.table.values, LEVEL)
-        within = int(np.sum((low <= unseen.targets) & (unseen.targets <= high)))
-        count = len(np.unique(unseen.tasks if new else unseen.architectures))
-        held = round(count * within / len(unseen))
-        inside_p = float(stats.binomtest(held, count, LEVEL, alternative="less").pvalue)
-        tau = kendall(calibrated.predict(unseen.table.values)[0], unseen.targets)
+        within, inside_p = _inside(saved, unseen, new)
+        mean, _ = saved.make().fit(old.table.values, old.targets).predict(unseen.table.values)
+        tau = kendall(mean, unseen.targets)
         baselines = {name: kendall(ranking, unseen.targets) for name, ranking in _rankings(old, unseen).items()}
     targets_p = float(stats.ks_2samp(_means(old), _means(incoming)).pvalue)
     described = incoming.descriptions()
@@ -82,11 +78,26 @@ def drift(
     return Drift(len(incoming), len(unseen), new, tau, baselines, inside, inside_p, targets_p, tasks_p, tuple(advice))
 
 
-def _calibrated(saved: Saved, new: Collection[str]) -> Calibrated:
-    """With intervals for architectures that it has not seen, and where tasks are `new` for those on such tasks."""
-    old = saved.data
-    groupings = [*old.groupings().values()] if new else [old.architectures]
-    return Calibrated.fit(saved.make, old.table.values, old.targets, groupings, saved.seed)
+def _inside(saved: Saved, unseen: Data, new: Collection[str]) -> tuple[int, float]:
+    """How many rows lie within their 90% intervals, and the p-value that these cover as many as they claim.
+
+    Rows of known tasks in intervals for new architectures, those of `new` tasks in intervals for these on new tasks.
+    """
+    old, is_new = saved.data, np.isin(unseen.tasks, [*new])
+    within, found = 0, list[float]()
+    for rows, groupings, counted in (
+        (np.flatnonzero(~is_new), [old.architectures], unseen.architectures),
+        (np.flatnonzero(is_new), [*old.groupings().values()], np.array(unseen.tasks)),
+    ):
+        if len(rows):
+            calibrated = Calibrated.fit(saved.make, old.table.values, old.targets, groupings, saved.seed)
+            low, high = calibrated.interval(unseen.table.values[rows], LEVEL)
+            inside = int(np.sum((low <= unseen.targets[rows]) & (unseen.targets[rows] <= high)))
+            count = len(np.unique(counted[rows]))
+            held = round(count * inside / len(rows))
+            found.append(float(stats.binomtest(held, count, LEVEL, alternative="less").pvalue))
+            within += inside
+    return within, min(1.0, len(found) * min(found))
 
 
 def _rankings(old: Data, unseen: Data) -> dict[str, np.ndarray]:

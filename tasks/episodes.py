@@ -240,16 +240,13 @@ def _draw_samples(
     if _is_drawn(spec.shots):
         queries = np.minimum(queries, np.maximum(1, sizes - mean))
     shots = np.minimum(shots, sizes - queries)
-    least = _least(spec)
-    while (sides_of := _divided(divider, labels, shots, queries, rng, least)) is None:
-        # The groups cannot give what was drawn, only less: one fewer until they can, of the queries first.
-        if (queries > least[1]).any():
-            queries = np.maximum(queries - 1, least[1])
-        else:
-            shots = np.where(shots > least[0], shots - 1, shots)
+    sides_of, shots, queries = _divided(divider, labels, shots, queries, rng, _least(spec))
     support = [rng.permutation(sides_of[label][0])[:count] for label, count in zip(labels, shots, strict=True)]
     query = [rng.permutation(sides_of[label][1])[:count] for label, count in zip(labels, queries, strict=True)]
     return support, query
+
+
+Divided = tuple[Sides, np.ndarray, np.ndarray]
 
 
 def _divided(
@@ -259,14 +256,33 @@ def _divided(
     queries: np.ndarray,
     rng: np.random.Generator,
     least: tuple[int, int],
-) -> Sides | None:
-    """The two sides; None where there is no division, and fewer shots or queries than these may be drawn."""
-    try:
-        return divider.sides(labels, shots, queries, rng)
-    except MetanasError:
-        if (shots <= least[0]).all() and (queries <= least[1]).all():
-            raise
-        return None
+) -> Divided:
+    """The two sides with shots and queries (ways,), as many as were drawn or, where groups cannot give them, fewer.
+
+    Queries go first, down to the `least` of each; by bisection, for a division that fails was tried many times.
+    """
+    spare = max(0, int(queries.max()) - least[1]), max(0, int(shots.max()) - least[0])
+
+    def attempt(cut: int) -> Divided | MetanasError:
+        fewer = np.minimum(shots, np.maximum(shots - max(0, cut - spare[0]), least[0]))
+        asked = np.minimum(queries, np.maximum(queries - cut, least[1]))
+        try:
+            return divider.sides(labels, fewer, asked, rng), fewer, asked
+        except MetanasError as error:
+            return error
+
+    if not isinstance(found := attempt(0), MetanasError):
+        return found
+    low, high = 0, sum(spare)
+    if not high or isinstance(found := attempt(high), MetanasError):
+        raise found
+    while high - low > 1:
+        middle = (low + high) // 2
+        if isinstance(trial := attempt(middle), MetanasError):
+            low = middle
+        else:
+            found, high = trial, middle
+    return found
 
 
 def as_tensor(samples: np.ndarray) -> Tensor:

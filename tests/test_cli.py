@@ -235,9 +235,10 @@ class TestLife:
         assert json.loads(out)["in_use"] == 3
         assert json.loads(out)["comparison"]["difference"] == 0.0
         code, out, _ = metanas("predictor", "show", trained)
-        first, second, third = out.splitlines()
+        first, second, judged, third = out.splitlines()
         assert [line[0] for line in (first, second, third)] == [" ", " ", "*"]
-        assert "held-out architectures (params " in second
+        assert first.endswith("from the search itself")
+        assert judged.startswith("    on held-out architectures: tau ")
         assert metanas("predictor", "rollback", trained)[1] == "version 1 is in use\n"
         assert (trained / "predictor.safetensors").read_bytes() == before
         code, out, err = metanas("predictor", "promote", trained, "9")

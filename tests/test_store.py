@@ -130,6 +130,9 @@ def test_a_store_of_version_1_is_read_as_it_is_and_brought_up_to_date_by_who_wri
     with Store(url, existing=True) as store:
         assert store.evaluations() == [ONE, ONE]
     assert path.read_bytes() == before
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE evaluations ADD COLUMN form TEXT")  # as an interrupted upgrade leaves it
+    database.close()
     formed = replace(ONE, form="3x3 48")
     for _ in range(2):
         with Store(url) as store:
@@ -152,6 +155,15 @@ def test_damage_is_named_where_it_is_read(url: str) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     with Store(url) as store:
         store.add("run", [replace(ONE, error="x" * 4000)] * 50)
+    with sqlite3.connect(written := path.with_name("written.sqlite")) as database:
+        sqlite3.connect(path).backup(database)
+        database.execute("UPDATE evaluations SET architecture = '[1'")
+    database.close()
+    with (
+        Store(f"sqlite:///{written}", existing=True) as store,
+        pytest.raises(MetanasError, match=r"written\.sqlite' cannot be read"),
+    ):
+        store.evaluations()
     content = bytearray(path.read_bytes())
     content[3 * 4096 :] = bytes([255]) * (len(content) - 3 * 4096)
     path.write_bytes(content)

@@ -17,7 +17,7 @@ from metanas.seeding import torch_stream
 from tasks.augment import augmentation
 
 SCRATCH_STEPS = 20
-"""Gradient steps from random weights, or as many as adaptation makes where these are more."""
+"""Gradient steps from random weights, or as many as the inner loop and adaptation make where these are more."""
 CHUNK = 50
 """Outer steps between two reports of a baseline's training."""
 
@@ -88,7 +88,8 @@ class ScratchJob(_OneArchitecture):
         fresh = trained.fresh(generator)
         fresh.inner = replace(fresh.inner, steps=0)  # random weights have learned to be adapted by none
         support = support_of(episode)
-        how = replace(self.adaptation, steps=max(SCRATCH_STEPS, self.adaptation.steps), body_rate=3e-3, head_rate=1e-2)
+        steps = max(SCRATCH_STEPS, trained.inner.steps + self.adaptation.steps)
+        how = replace(self.adaptation, steps=steps, body_rate=3e-3, head_rate=1e-2)
         weights = fine_tune(fresh, self.architecture, support, how, _augment(how), generator)
         logits = answers(fresh, self.architecture, weights, support.inputs, episode.query_inputs, how)
         return Score(_accuracy(logits, episode), self.architecture)

@@ -52,7 +52,7 @@ def candidates(run: RunFolder, config: RunConfig) -> Candidates:
     predictor = load_predictor(run.path / "predictor.safetensors", space.name)
     features = features_of(run, config, space, predictor.saved)
     strategy = Evolution(space, config.search.population, limits=_limits(run, config, space))
-    strategy.tell(run.members)
+    strategy.tell(run.members if (objective := config.objective) is None else list(map(objective, run.members)))
     fresh = strategy.ask(OFFSPRING, stream(config.seed, "offspring of a new task"))
     known = tuple(dict.fromkeys([*run.population, *fresh]))
     return Candidates(run.chosen, known, features.table(known), predictor, config.adaptation.candidates)

@@ -1,5 +1,6 @@
 """Which choices raise or lower what the predictor expects of the architecture that a run chose."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from metanas.api import Architecture, Evaluation
 from metanas.assembly import make_space
 from metanas.commands.blocks import features_of
 from metanas.commands.figures import GeneEffect
-from metanas.measuring.estimation import observations
+from metanas.commands.gathering import observed
 from metanas.run import RunFolder
 from predictors.explain import gene_effects, swaps
 from predictors.saved import load_predictor
@@ -19,7 +20,7 @@ def explain(run: RunFolder, evaluations: Sequence[Evaluation]) -> list[GeneEffec
 
     Empty where the run has no predictor or no choice yet. An effect is exact: all one-gene swaps are asked about, where
     the predictor tells tasks apart for each task that it learned from, and the mean is taken. Beside it stand the swaps
-    that the run's `evaluations` measured, each on the episodes and with the weights of one of the chosen.
+    that the run's `evaluations` measured, each as the mean over tasks of the differences on common episodes.
     """
     path = run.path / "predictor.safetensors"
     if not path.is_file() or not (run.path / "population.json").is_file():
@@ -38,9 +39,15 @@ def explain(run: RunFolder, evaluations: Sequence[Evaluation]) -> list[GeneEffec
 
     found = swaps(predict, chosen, space.counts)
     effects = gene_effects(found, len(chosen))
-    gaps = observations(evaluations, chosen)
+    gaps = defaultdict[Architecture, list[float]](list)
+    for architecture, _, gap in observed(evaluations, chosen):
+        gaps[architecture].append(gap)
     measured = [
-        [(-swap.gain, -gap) for swap in found if swap.gene == gene for other, gap in gaps if other == swap.architecture]
+        [
+            (-swap.gain, -float(np.mean(gaps[swap.architecture])))
+            for swap in found
+            if swap.gene == gene and swap.architecture in gaps
+        ]
         for gene in range(len(chosen))
     ]
     named = [

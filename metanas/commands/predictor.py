@@ -114,10 +114,12 @@ def show(
     for card in cards:
         star = "*" if in_use == [card["version"]] else " "
         rows = f"{card['rows']} rows, {card['architectures']} architectures, {len(card['tasks'])} tasks"
-        source = ", from the search itself" if isinstance(card["from"], str) else ""
+        source = f", from {card['from']}" if isinstance(card["from"], str) else ""
         print(f"{star} {card['version']}: {card['model']}, {rows}{source}")
         for by, held in card.get("held out", {}).items():
             print(f"    on held-out {by}: {_figures(held)}")
+        if earlier := card.get("figures"):  # of a version from before there were two kinds of held out
+            print(f"    on held-out {earlier['held out']}: tau {earlier['tau'][0]:.2f}")
     if found:
         for sentence in found.refused:
             print(f"left out: {sentence}")

@@ -24,7 +24,7 @@ from metanas.measuring.latency import LATENCY
 from metanas.measuring.task_description import TaskDescriber
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
-from metanas.store import shown
+from metanas.store import Store, shown
 from predictors.choice import RetrainReport, retrain, seen_by
 from predictors.data import FEWEST_TASKS, TOGETHER, Data
 from predictors.drift import Drift, drift
@@ -124,7 +124,7 @@ def watch(run: RunFolder, stores: Sequence[str], samples: Path | None = None) ->
     names = {task for _, task, _ in rows}
     known = tasks = None
     if saved.data.task_names == [TOGETHER]:
-        with run.store() as store:
+        with Store(run.store_url, existing=True) as store:
             known = {evaluation.task for evaluation in store.evaluations(run=run.id)}
         rows, _ = gather(run, stores, observed_together)
     if saved.data.descriptions():
@@ -212,5 +212,5 @@ def _card(report: RetrainReport, stores: Sequence[str], refused: Sequence[str]) 
     return {
         "from": [shown(url) for url in stores],
         "left out": list(refused),
-        "held out": {by: asdict(held) | {"verdict": held.verdict} for by, held in report.held_out.items()},
+        "held out": {by: asdict(held) for by, held in report.held_out.items()},
     }

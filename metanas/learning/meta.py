@@ -1,4 +1,4 @@
-"""Meta-updates: the gradient of the query loss after the inner loop, by six methods.
+"""Meta-updates: the gradient of the query loss after the inner loop, by five methods.
 
 All take the same problem and return a gradient for every weight, so a strategy of training is one word of the
 configuration. `Problem` hides what an episode is: the tests put a textbook network behind it and compare with

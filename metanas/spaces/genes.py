@@ -45,7 +45,7 @@ class Genotypes(Protocol):
         """(E,) float features for a predictor."""
 
     def describe(self, architecture: Architecture) -> str:
-        """One line a person can read, the same for the same network only: stores keep it, to tell versions apart."""
+        """One line a person can read. Stores keep it, to tell networks of equal costs apart."""
 
 
 class Genes:

@@ -62,7 +62,7 @@ class Family(Protocol):
         """For every parameter of `build(architecture)`, where it lies in the shared weight of that name."""
 
     def describe(self, architecture: Architecture) -> str:
-        """One line a person can read, the same for the same network only: stores keep it, to tell versions apart."""
+        """One line a person can read. Stores keep it, to tell networks of equal costs apart."""
 
 
 class Space(Family, Genotypes, Protocol):

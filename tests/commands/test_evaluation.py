@@ -127,9 +127,12 @@ def test_conv4_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:
     assert found == pytest.approx(by_hand)
 
 
-@pytest.mark.parametrize(("asked", "made"), [(3, 20), (30, 30)])
+@pytest.mark.parametrize(("asked", "made"), [(3, 20), (30, 31)])
 def test_from_scratch_by_hand(run: RunFolder, asked: int, made: int) -> None:
-    """The choice from random weights, with 20 steps, or as many as the meta-learned one gets where these are more."""
+    """The choice from random weights, with 20 steps, or as many as the meta-learned one gets where these are more.
+
+    That is an inner step and those of adaptation.
+    """
     config, trained = run.config, make_learner(run.config)
     samplers = make_samplers(config, make_pool(config, None))
     adaptation, name = replace(config.adaptation, steps=asked), "3-way 2-shot"

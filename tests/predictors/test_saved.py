@@ -283,6 +283,18 @@ class TestDrift:
             grown += any("its errors have grown" in sentence for sentence in found.advice)
         assert grown == 0
 
+    def test_errors_on_known_tasks_are_seen_whatever_else_is_new(self) -> None:
+        """One row of a turned world is of a new task; and a search's own predictor knows means alone."""
+        turned = data(5, 40, sign=-1.0)
+        mixed = Data.of(turned.table, turned.targets, ("wasps", *turned.tasks[1:]))
+        means = data(5, 40, tasks=("all",), sign=-1.0)
+        for found in (
+            drift(saved(data(0, 40)), mixed),
+            drift(saved(data(0, 40, tasks=("all",))), means, tasks=("a", "z"), known=("a",)),
+        ):
+            assert found.new_tasks
+            assert any("its errors have grown" in sentence for sentence in found.advice)
+
     def test_what_it_learned_from_measured_again_gives_no_advice(self) -> None:
         """Of what a forest has seen it is sure, and the noise of another measurement is not within that."""
         old = data(0, 40, tasks=TASKS[:1], noise=0.3)

@@ -11,7 +11,7 @@ from metanas.spaces.stages import Stages
 
 VERSIONS = [
     (Stages(), Stages(norms=("sample", "support"))),
-    (Stages(), Stages(widths=((32, 64, 48), (48, 64, 96), (48, 64, 96), (64, 96, 128)))),
+    (Stages(), Stages(widths=((32, 64, 96), (48, 64, 96), (48, 64, 96), (64, 96, 128)))),
     (Mobile(), Mobile(norm="sample")),
     (Cells(nodes=2), Cells(nodes=2, operations=DARTS[::-1])),
     (Cells(nodes=2, combine=("sum", "concat")), Cells(nodes=2, combine=("concat", "sum"))),
