@@ -41,7 +41,7 @@ class Evaluation:
     accuracy: float | None = None  # fraction of the query set (or a score), None when failed
     loss: float | None = None
     error: str | None = None
-    form: str | None = None  # the network as its space describes it; None in stores of version 1
+    form: str | None = None  # the network as its space describes it; None when failed, and in stores of version 1
 
 
 @dataclass(frozen=True)

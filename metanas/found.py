@@ -128,9 +128,9 @@ def train_found(
     evaluation = evaluated(
         measure,
         costs := cost(space, architecture, size),
+        lambda: space.describe(architecture),
         architecture=architecture,
         space=space.name,
-        form=space.describe(architecture),
         generation=generation,
         weights_version=0,
         split=FINAL,

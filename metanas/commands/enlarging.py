@@ -131,9 +131,9 @@ class _Asked:
         return evaluated(
             lambda: (alone(self.architecture), None),
             point.cost,
+            lambda: space.describe(self.architecture),
             architecture=self.architecture,
             space=space.name,
-            form=space.describe(self.architecture),
             generation=number,
             weights_version=0,
             split=GRID,

@@ -154,9 +154,9 @@ class EvaluationJob:
         return evaluated(
             measure,
             self.cost,
+            lambda: space.describe(self.architecture),
             architecture=self.architecture,
             space=space.name,
-            form=space.describe(self.architecture),
             generation=self.generation,
             weights_version=self.weights_version,
             split=self.split,
@@ -166,17 +166,22 @@ class EvaluationJob:
         )
 
 
-def evaluated(measure: Callable[[], tuple[float, float | None]], cost: Cost, **named: Any) -> Evaluation:
+def evaluated(
+    measure: Callable[[], tuple[float, float | None]], cost: Cost, describe: Callable[[], str], **named: Any
+) -> Evaluation:
     """The record of one measurement of accuracy and loss, timed; of one that failed with its traceback.
 
-    `named` are the fields of `Evaluation` that say what was measured.
+    `describe` gives the form of the network, once it was measured; `named` are the fields of `Evaluation` that say what
+    was measured.
     """
+    form: str | None = None
     accuracy: float | None = None
     loss: float | None = None
     error: str | None = None
     started = time.perf_counter()
     try:
         accuracy, loss = measure()
+        form = describe()  # only now: of what is no architecture, `measure` says which gene is wrong
     except Exception:
         error = traceback.format_exc()
     return Evaluation(
@@ -188,4 +193,5 @@ def evaluated(measure: Callable[[], tuple[float, float | None]], cost: Cost, **n
         accuracy=accuracy,
         loss=loss,
         error=error,
+        form=form,
     )

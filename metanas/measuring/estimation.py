@@ -89,9 +89,9 @@ class MeasureJob:
         return evaluated(
             measure,
             self.cost,
+            lambda: self.form,
             architecture=self.architecture,
             space=self.space,
-            form=self.form,
             generation=self.generation,
             weights_version=self.weights_version,
             split=self.measure if self.share == 1 else f"{self.measure} at {self.share:g}",
