@@ -1,9 +1,11 @@
 """Files that are whole or not there: written beside their place, then moved to it."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -24,6 +26,14 @@ def write_text(path: Path, text: str) -> None:
     """A text file."""
     with whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, to_do: str) -> Any:
+    """What a JSON file holds. Raises MetanasError, which says what `to_do`, when it is none, and FileNotFoundError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MetanasError(f"'{path}' is not JSON ({error}); {to_do}.") from error
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: dict[str, str] | None = None) -> None:

@@ -13,7 +13,7 @@ from uuid import uuid4
 from metanas.api import Architecture, Candidate, Evaluation, Show
 from metanas.config import RunConfig, TaskConfig, as_yaml, load_config, read_config, read_yaml, same_run
 from metanas.errors import MetanasError
-from metanas.files import load_arrays, save_arrays, write_text
+from metanas.files import load_arrays, read_json, save_arrays, write_text
 from metanas.learning.state import State
 from metanas.search.schedule import Progress
 from metanas.store import Store
@@ -84,7 +84,7 @@ class Folder:
 
     def read_json(self, name: str) -> Any:
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            return read_json(self.path / name, "repeat the command that wrote it")
         except FileNotFoundError as error:
             raise MetanasError(
                 f"the run '{self.path}' has no {name}, it did not finish; continue it with `{self._again}`."

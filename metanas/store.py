@@ -193,10 +193,8 @@ def _version(engine: Engine, existing: bool) -> int | None:
         if not _ours(tables, _evaluations):
             return None
         if found < VERSION and not existing:
-            if "form" not in {
-                column["name"] for column in tables.get_columns("evaluations")
-            }:  # else interrupted before
-                connection.execute(text("ALTER TABLE evaluations ADD COLUMN form TEXT"))
+            for name in _ADDED - _columns(tables, _evaluations):  # none are left where it was interrupted before
+                connection.execute(text(f"ALTER TABLE evaluations ADD COLUMN {name} TEXT"))
             connection.execute(update(_versions).values(version=VERSION))
             return VERSION
         return found
@@ -204,8 +202,12 @@ def _version(engine: Engine, existing: bool) -> int | None:
 
 def _ours(tables: Inspector, table: Table) -> bool:
     """Whether a database has the table, with our columns of all versions."""
-    there = tables.get_columns(table.name) if tables.has_table(table.name) else []
-    return {column.name for column in table.columns} - _ADDED <= {column["name"] for column in there}
+    return {column.name for column in table.columns} - _ADDED <= _columns(tables, table)
+
+
+def _columns(tables: Inspector, table: Table) -> set[str]:
+    """The names that the table's columns have in a database; none where it lacks the table."""
+    return {column["name"] for column in tables.get_columns(table.name)} if tables.has_table(table.name) else set()
 
 
 def _row(evaluation: Evaluation) -> dict[str, Any]:

@@ -52,10 +52,11 @@ class Data:
     @property
     def held_out_by(self) -> str:
         """What is held out to judge a model: "tasks", or "architectures" where there are too few tasks."""
-        return next(iter(self.groupings()))
+        return "tasks" if len(self.task_names) >= FEWEST_TASKS else "architectures"
 
     def groupings(self) -> dict[str, np.ndarray]:
         """What is held out together, as numbers (n,): tasks, where there are enough, and architectures."""
-        names = self.task_names
-        tasks = {"tasks": np.array([names.index(task) for task in self.tasks])} if len(names) >= FEWEST_TASKS else {}
-        return tasks | {"architectures": self.architectures}
+        if self.held_out_by == "architectures":
+            return {"architectures": self.architectures}
+        _, tasks = np.unique(self.tasks, return_inverse=True)
+        return {"tasks": tasks, "architectures": self.architectures}

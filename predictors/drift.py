@@ -21,11 +21,11 @@ class Drift:
 
     It is asked about the `unseen` ones, whose features it did not learn from: `tau` is how it orders them, `baselines`
     how the nearest known row and, where it sees them, the costs do, `inside` the part of them within 90% intervals,
-    None where there are none. `targets_p`, `inside_p` and `tasks_p` are the p-values
-    that targets (by Kolmogorov and Smirnov) and errors (by a binomial test) are as before, and that new tasks are no
-    further from those that it knows than these from each other (by Mann and Whitney). Architectures count once, however
-    many tasks they were measured on, and of new tasks each counts once, however many architectures were measured on it,
-    for these measurements depend on each other.
+    None where there are none. `targets_p`, `inside_p` and `tasks_p` are the p-values that targets (by Kolmogorov and
+    Smirnov) and errors (by a binomial test) are as before, and that new tasks are no further from those that it knows
+    than these from each other (by Mann and Whitney). Architectures count once, however many tasks they were measured
+    on, and of new tasks each counts once, however many architectures were measured on it, for these measurements depend
+    on each other.
     """
 
     rows: int
@@ -61,8 +61,7 @@ def drift(
     unseen = incoming.take(np.flatnonzero([row.tobytes() not in seen for row in incoming.table.values]))
     tau, baselines, within, inside_p = None, dict[str, float](), 0, 1.0
     if len(unseen):
-        within, inside_p = _inside(saved, unseen, new)
-        mean, _ = saved.make().fit(old.table.values, old.targets).predict(unseen.table.values)
+        mean, within, inside_p = _asked(saved, unseen, new)
         tau = kendall(mean, unseen.targets)
         baselines = {name: kendall(ranking, unseen.targets) for name, ranking in _rankings(old, unseen).items()}
     targets_p = float(stats.ks_2samp(_means(old), _means(incoming)).pvalue)
@@ -78,13 +77,13 @@ def drift(
     return Drift(len(incoming), len(unseen), new, tau, baselines, inside, inside_p, targets_p, tasks_p, tuple(advice))
 
 
-def _inside(saved: Saved, unseen: Data, new: Collection[str]) -> tuple[int, float]:
-    """How many rows lie within their 90% intervals, and the p-value that these cover as many as they claim.
+def _asked(saved: Saved, unseen: Data, new: Collection[str]) -> tuple[np.ndarray, int, float]:
+    """Predictions (n,), how many rows lie within 90% intervals, and the p-value that these cover what they claim.
 
     Rows of known tasks in intervals for new architectures, those of `new` tasks in intervals for these on new tasks.
     """
     old, is_new = saved.data, np.isin(unseen.tasks, [*new])
-    within, found = 0, list[float]()
+    mean, within, found = np.empty(len(unseen)), 0, list[float]()
     for rows, groupings, counted in (
         (np.flatnonzero(~is_new), [old.architectures], unseen.architectures),
         (np.flatnonzero(is_new), [*old.groupings().values()], np.array(unseen.tasks)),
@@ -92,12 +91,13 @@ def _inside(saved: Saved, unseen: Data, new: Collection[str]) -> tuple[int, floa
         if len(rows):
             calibrated = Calibrated.fit(saved.make, old.table.values, old.targets, groupings, saved.seed)
             low, high = calibrated.interval(unseen.table.values[rows], LEVEL)
+            mean[rows], _ = calibrated.predict(unseen.table.values[rows])
             inside = int(np.sum((low <= unseen.targets[rows]) & (unseen.targets[rows] <= high)))
             count = len(np.unique(counted[rows]))
             held = round(count * inside / len(rows))
             found.append(float(stats.binomtest(held, count, LEVEL, alternative="less").pvalue))
             within += inside
-    return within, min(1.0, len(found) * min(found))
+    return mean, within, min(1.0, len(found) * min(found))
 
 
 def _rankings(old: Data, unseen: Data) -> dict[str, np.ndarray]:

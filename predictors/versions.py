@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from metanas.errors import MetanasError
-from metanas.files import whole, write_text
+from metanas.files import read_json, whole, write_text
 from predictors.choice import fold_taus
 from predictors.conformal import group_folds
 from predictors.data import FOLDS, Data
@@ -153,14 +153,11 @@ def _pairs(data: Data, shared: Sequence[str]) -> list[Pair]:
     return list(zip(names, data.tasks, strict=True))
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MetanasError(
-            f"'{path}' is not JSON ({error}); put it back from a copy, or remove the folder '{path.parent}' to begin "
-            "anew with the predictor in use."
-        ) from error
+def _read(path: Path) -> Any:
+    return read_json(
+        path,
+        f"put it back from a copy, or remove the folder '{path.parent}' to begin anew with the predictor in use",
+    )
 
 
 class Versions:
@@ -191,7 +188,7 @@ class Versions:
     def history(self) -> list[int]:
         """The promoted ones in order; the last is in use. Empty where there are no versions yet."""
         path = self.folder / "history.json"
-        return list(_read_json(path)) if path.is_file() else []
+        return list(_read(path)) if path.is_file() else []
 
     def card(self, number: int) -> dict[str, Any]:
         """What is known of a version. Raises MetanasError where there is none, or none that can be read."""
@@ -201,7 +198,7 @@ class Versions:
             raise MetanasError(
                 f"'{self.run}' has no predictor version {number} (there are: {known}); see `metanas predictor show`."
             )
-        return dict(_read_json(path))
+        return dict(_read(path))
 
     def read(self, number: int) -> Saved:
         """What a version learned from, and its model."""

@@ -42,14 +42,10 @@ def explain(run: RunFolder, evaluations: Sequence[Evaluation]) -> list[GeneEffec
     gaps = defaultdict[Architecture, list[float]](list)
     for architecture, _, gap in observed(evaluations, chosen):
         gaps[architecture].append(gap)
-    measured = [
-        [
-            (-swap.gain, -float(np.mean(gaps[swap.architecture])))
-            for swap in found
-            if swap.gene == gene and swap.architecture in gaps
-        ]
-        for gene in range(len(chosen))
-    ]
+    measured = defaultdict[int, list[tuple[float, float]]](list)
+    for swap in found:
+        if swap.architecture in gaps:
+            measured[swap.gene].append((-swap.gain, -float(np.mean(gaps[swap.architecture]))))
     named = [
         GeneEffect(space.gene_text(gene, chosen), float(effects[gene]), tuple(measured[gene]))
         for gene, count in enumerate(space.counts)

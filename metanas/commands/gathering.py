@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -48,7 +49,11 @@ def gather(run: RunFolder, stores: Sequence[str], observe: Observe = observed) -
             refused.append(f"{error} It is left out.")
             continue
         evaluations = [evaluation for own in by_run for evaluation in own]
-        mine = {e for e in evaluations if e.space == space.name and _belongs(space, size, e)}
+        mine = {
+            e
+            for e in evaluations
+            if e.space == space.name and _belongs(space, size, e.architecture, e.params, e.macs, e.form)
+        }
         refused += [f"the store '{shown(url)}' {what}" for what in _left_out(evaluations, space, mine, seen)]
         bare = 0
         for own in by_run:
@@ -104,13 +109,15 @@ def _bases(evaluations: Sequence[Evaluation], anchor: Architecture) -> dict[tupl
     return {_episode(e): e.accuracy for e in evaluations if e.architecture == anchor and e.accuracy is not None}
 
 
-def _belongs(space: Space, size: int, evaluation: Evaluation) -> bool:
+@lru_cache(maxsize=65536)  # a network has as many rows as it saw episodes
+def _belongs(
+    space: Space, size: int, architecture: Architecture, params: int, macs: int, measured_form: str | None
+) -> bool:
     """Whether the space has that architecture, and it is the network that was measured."""
     try:
-        space.check(evaluation.architecture)
+        space.check(architecture)
     except MetanasError:
         return False
-    own = cost(space, evaluation.architecture, size)
-    form = space.describe(evaluation.architecture)
+    own, form = cost(space, architecture, size), space.describe(architecture)
     # Stores of version 1 did not note the form.
-    return (own.params, own.macs, form) == (evaluation.params, evaluation.macs, evaluation.form or form)
+    return (own.params, own.macs, form) == (params, macs, measured_form or form)

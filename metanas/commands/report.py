@@ -1,6 +1,5 @@
 """A run told in one HTML file that opens anywhere: results first, then what was found, how, and from what."""
 
-import json
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Container, Mapping, Sequence
@@ -30,7 +29,7 @@ from metanas.commands.figures import (
 )
 from metanas.commands.wording import count, p_value, percent, points, short, time
 from metanas.errors import MetanasError
-from metanas.files import write_text
+from metanas.files import read_json, write_text
 from metanas.run import RunFolder, generation_lines
 from metanas.statistics import Paired, mean_interval, paired
 from metanas.store import Store
@@ -102,11 +101,14 @@ def report(run: RunFolder, show: Show = lambda event: None) -> Path:
     another device; the results are there all the same.
     """
     space = make_space(run.config)
-    effects: list[GeneEffect] = []
-    try:
-        effects = explain(run, _evaluations(run, run.config.store is not None))
-    except MetanasError as error:
-        show({"event": "note", "text": f"without the predictor's explanation: {error}"})
+
+    def effects(evaluations: Sequence[Evaluation]) -> list[GeneEffect]:
+        try:
+            return explain(run, evaluations)
+        except MetanasError as error:
+            show({"event": "note", "text": f"without the predictor's explanation: {error}"})
+            return []
+
     return write_report(run.path, space.draw, space.describe, effects)
 
 
@@ -114,13 +116,13 @@ def write_report(
     run: Path,
     draw: Callable[[Architecture], str],
     describe: Callable[[Architecture], str],
-    effects: Sequence[GeneEffect] = (),
+    explained: Callable[[Sequence[Evaluation]], Sequence[GeneEffect]] = lambda evaluations: (),
 ) -> Path:
     """Writes report.html into a run's folder and returns its path.
 
-    `draw` gives an architecture as one <svg> element, `describe` as a line of text; `effects` are those of the chosen
-    one's genes, as the predictor sees them. What the run has not done yet is named with the command that does it.
-    Raises MetanasError where the folder holds no run or an unreadable file.
+    `draw` gives an architecture as one <svg> element, `describe` as a line of text; `explained` makes of the run's
+    evaluations the effects of the chosen one's genes, as the predictor sees them. What the run has not done yet is
+    named with the command that does it. Raises MetanasError where the folder holds no run or an unreadable file.
     """
     if not (run / "config.yaml").is_file():
         raise MetanasError(f"'{run}' is no run: it has no config.yaml; give a folder that `metanas train --out` wrote.")
@@ -130,6 +132,7 @@ def write_report(
     population = _read_json(run / "population.json")
     evaluations = _evaluations(RunFolder(run), config.get("store") is not None)
     judgements = _judgements(generations)
+    effects = explained(evaluations)
     drawn = [effect for place, effect in enumerate(effects) if place < MOST_EFFECTS or effect.measured]
     context = {
         "config": config,
@@ -166,12 +169,7 @@ def write_report(
 
 def _read_json(path: Path) -> Any:
     """The file's content, None where there is no such file."""
-    if not path.is_file():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MetanasError(f"'{path}' is not JSON ({error}); repeat the command that wrote it.") from error
+    return read_json(path, "repeat the command that wrote it") if path.is_file() else None
 
 
 def _evaluations(run: RunFolder, shared: bool) -> list[Evaluation]:

@@ -30,10 +30,10 @@ class Adaptation:
     """How a network is adapted to a new task.
 
     After the inner loop of meta-training, where it has steps, come `steps` of Adam over head and body, each on an
-    augmented copy of the support set. The first of `candidates`
-    architectures is adapted, unless another does significantly better on the support set; `folds` of that set tell
-    what accuracy to expect. With `turns` an answer is the mean over a sample's quarter turns and mirror images: for
-    what has no upright, at eight times the work of an answer.
+    augmented copy of the support set. The first of `candidates` architectures is adapted, unless another does
+    significantly better on the support set; `folds` of that set tell what accuracy to expect. With `turns` an answer is
+    the mean over a sample's quarter turns and mirror images: for what has no upright, at eight times the work of an
+    answer.
     """
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}

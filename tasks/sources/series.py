@@ -39,11 +39,10 @@ def _archive_task(name: str, file: Path, licence: str) -> Task:
     values = np.concatenate(parts).astype(np.float32)
     marks = np.concatenate([read_array(file, f"y{end}").reshape(-1) for end in ends])
     groups = read_array(file, "groups").reshape(-1) if "groups" in present else None
-    for what, own in (("labels", marks), ("groups", groups)):
-        if values.ndim not in (2, 3) or (own is not None and len(values) != len(own)):
-            raise MetanasError(
-                f"'{file}' holds series {values.shape} and {0 if own is None else len(own)} {what}: one a series."
-            )
+    counts = {"labels": len(marks)} | ({} if groups is None else {"groups": len(groups)})
+    for what, count in counts.items():
+        if values.ndim not in (2, 3) or len(values) != count:
+            raise MetanasError(f"'{file}' holds series {values.shape} and {count} {what}: one a series.")
     names = read_array(file, "classes") if "classes" in present else None
     labels, classes = class_names(file, marks, names)
     return _task(name, values, labels, classes, file, licence, groups)

@@ -229,11 +229,11 @@ def test_pruning_and_effects_are_told(run: Path) -> None:
             line["predictor"] |= {"audited": 2 * used, "winners": int(used), "why": "stands aside: too few"}
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     effects = [GeneEffect("gene 3: 5x5", 0.02), GeneEffect("gene 1: max", -0.01)]
-    page = write_report(run, str, str, effects).read_text(encoding="utf-8")
+    page = write_report(run, str, str, lambda _: effects).read_text(encoding="utf-8")
     assert "A dot is such a swap" not in page
     swaps = ((0.02, 0.01), (0.01, -0.02)), ((-0.01, -0.03), (-0.01, 0.0))
     measured = [replace(effect, measured=own) for effect, own in zip(effects, swaps, strict=True)]
-    told = " ".join(write_report(run, str, str, measured).read_text(encoding="utf-8").split())
+    told = " ".join(write_report(run, str, str, lambda _: measured).read_text(encoding="utf-8").split())
     assert "of 4 the predictor gives 2 the sign that was measured" in told
     assert "Of 16 pruned candidates 4, drawn at random" in page
     assert "pruning missed about 8" in " ".join(page.split())
@@ -263,7 +263,7 @@ def test_effects_are_drawn_for_a_run_of_one_generation(run: Path) -> None:
     """Its predictor learned, and was never asked."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     write_log(run, [line for line in lines if line["event"] != "generation" or line["generation"] == 0])
-    page = write_report(run, str, str, [GeneEffect("gene 3: 5x5", 0.02)]).read_text(encoding="utf-8")
+    page = write_report(run, str, str, lambda _: [GeneEffect("gene 3: 5x5", 0.02)]).read_text(encoding="utf-8")
     assert "No predictor was asked yet" in page
     assert "gene 3: 5x5" in page
 
