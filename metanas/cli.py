@@ -31,7 +31,7 @@ GOES_ON = {
     "train": RESUMED,
     "search": RESUMED,
     "enlarge": RESUMED,
-    "evaluate": "the same command keeps the baselines whose training has ended, and does all else again",
+    "evaluate": "the same command goes on where it was",
 }
 """What is left of an interrupted command, by its name."""
 

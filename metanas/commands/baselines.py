@@ -102,24 +102,28 @@ def meta_train_alone(
     rates: Sequence[tuple[int, float]],
     tasks: int,
     show: Callable[[dict[str, Any]], None],
+    keep: Callable[[], None] = lambda: None,
 ) -> None:
-    """Meta-trains one architecture from fresh weights: the run's training episodes, steps and `rates`.
+    """Meta-trains one architecture: the run's training episodes, steps and `rates`.
 
-    `rates` lists (steps, learning rate) of the run's phases.
+    `rates` lists (steps, learning rate) of the run's phases. A trainer that made steps before goes on after them;
+    `keep` is called whenever CHUNK more are made.
     """
-    total, done, started = sum(steps for steps, _ in rates), 0, time.monotonic()
+    total, end, begun, started = sum(steps for steps, _ in rates), 0, trainer.version, time.monotonic()
     for steps, rate in rates:
         for start in range(0, steps, CHUNK):
-            count = min(CHUNK, steps - start)
-            scores = trainer.train([[architecture] * tasks] * count, done * tasks, rate)
-            done += count
-            loss, accuracy = scores[-1]
+            end += min(CHUNK, steps - start)
+            if end <= trainer.version:
+                continue
+            left = [[architecture] * tasks] * (end - trainer.version)
+            loss, accuracy = trainer.train(left, trainer.version * tasks, rate)[-1]
+            keep()
             show(
                 {
                     "event": "baseline",
                     "network": network,
-                    "step": done,
-                    "done": done / total,
+                    "step": end,
+                    "done": (end - begun) / (total - begun),
                     "seconds": time.monotonic() - started,
                     "loss": loss,
                     "accuracy": accuracy,

@@ -1,5 +1,7 @@
 """`metanas evaluate`: the meta-network and every baseline, on the same test episodes."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -22,11 +24,12 @@ from metanas.assembly import (
 from metanas.commands.baselines import AdaptationJob, FrozenJob, Score, ScratchJob, meta_train_alone
 from metanas.commands.blocks import DescriptionJob
 from metanas.commands.candidates import candidates
+from metanas.commands.kept_scores import KeptScores
 from metanas.commands.progress import half_width
-from metanas.config import RunConfig
+from metanas.config import RunConfig, TestConfig
 from metanas.errors import MetanasError
 from metanas.files import save_arrays
-from metanas.learning.executor import Executor
+from metanas.learning.executor import Executor, Job
 from metanas.learning.state import weights_of
 from metanas.learning.trainer import MetaTrainer
 from metanas.run import RunFolder
@@ -38,7 +41,7 @@ def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda ev
     """Scores the run and its baselines on the configuration's test episodes, into evaluation.json.
 
     Baselines that were not meta-trained yet are trained first, for as many outer steps on the same training episodes
-    as the run made, and kept in the run's folder.
+    as the run made, and kept in the run's folder. After an interruption it goes on with what it had done.
     """
     config, chosen = _answering(folder), folder.chosen
     pool = make_pool(config, data)
@@ -49,24 +52,23 @@ def evaluate(folder: RunFolder, data: Path | None = None, show: Show = lambda ev
         executor.load(SUPERNET, folder.weights())
         for network in (CONV4, RANDOM):
             _ready_baseline(folder, config, network, executor, show)
-        results = []
-        for test in config.test:
-            methods = []
-            for name, note, jobs in _methods(folder, config, executor, chosen, test.name, range(test.episodes)):
-                scores = executor.run(jobs)
-                methods.append(_row(name, note, scores))
-                show({"event": "method", "test": test.name, "method": name, **_summary(scores)})
-            results.append(
-                {
-                    "name": test.name,
-                    "split": "test",
-                    "episodes": test.episodes,
-                    "seed": config.seed,
-                    "spec": asdict(test.draw),
-                    "methods": methods,
-                }
-            )
+        kept = KeptScores(folder.path / "evaluation.part.jsonl", _basis(folder, config, pool.contents), executor)
+        results = [
+            {
+                "name": test.name,
+                "split": "test",
+                "episodes": test.episodes,
+                "seed": config.seed,
+                "spec": asdict(test.draw),
+                "methods": [
+                    _answered(kept, test.name, method, note, jobs, show)
+                    for method, note, jobs in _methods(folder, config, executor, chosen, test)
+                ],
+            }
+            for test in config.test
+        ]
     folder.write_json("evaluation.json", results)
+    kept.forget()
     return results
 
 
@@ -115,9 +117,9 @@ def _adaptation_jobs(
 
 
 def _methods(
-    folder: RunFolder, config: RunConfig, executor: Executor, chosen: Architecture, split: str, episodes: range
+    folder: RunFolder, config: RunConfig, executor: Executor, chosen: Architecture, test: TestConfig
 ) -> list[tuple[str, str, Sequence[Any]]]:
-    adaptation = config.adaptation
+    adaptation, split, episodes = config.adaptation, test.name, range(test.episodes)
     drawn = random_architecture(config)
 
     def adapted(network: str, architecture: Architecture) -> list[AdaptationJob]:
@@ -156,28 +158,41 @@ def _answering(folder: RunFolder) -> RunConfig:
 
 def _ready_baseline(folder: RunFolder, config: RunConfig, network: str, executor: Executor, show: Show) -> None:
     """Loads a baseline's weights, after meta-training it when the run's folder has none yet."""
-    name = f"baselines/{network.replace(' ', '-')}.safetensors"
+    stem = f"baselines/{network.replace(' ', '-')}"
+    name, part = f"{stem}.safetensors", f"{stem}.part.safetensors"
     if (folder.path / name).is_file():
         executor.load(network, folder.weights(name))
         return
     steps = folder.read_json("steps.json")
     architecture = () if network == CONV4 else random_architecture(config)
-    trainer = MetaTrainer(network, executor)
-    meta_train_alone(network, architecture, trainer, steps["rates"], config.search.tasks_per_step, show)
     (folder.path / "baselines").mkdir(exist_ok=True)
+    trainer = MetaTrainer(network, executor)
+    if (folder.path / part).is_file():
+        trainer.restore(folder.weights(part))
+
+    def keep() -> None:
+        save_arrays(folder.path / part, trainer.state())
+
+    meta_train_alone(network, architecture, trainer, steps["rates"], config.search.tasks_per_step, show, keep)
     save_arrays(folder.path / name, weights_of(executor.state(network)))
+    (folder.path / part).unlink(missing_ok=True)  # no step, none kept
 
 
-def _row(method: str, note: str, scores: Sequence[Score]) -> dict[str, Any]:
-    used = {score.architecture for score in scores}
-    return {
-        "method": method,
-        "note": note,
-        "accuracies": [score.accuracy for score in scores],
-        "architecture": list(used.pop()) if len(used) == 1 else None,
-    }
+def _basis(folder: RunFolder, config: RunConfig, contents: Mapping[str, str]) -> str:
+    """One line of all that a score depends on beside its job: configuration, data, weights."""
+    files = [folder.path / "weights.safetensors", *sorted((folder.path / "baselines").glob("*.safetensors"))]
+    weights = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    return json.dumps([config.model_dump(mode="json"), contents, weights])
 
 
-def _summary(scores: Sequence[Score]) -> dict[str, float]:
-    mean, half = mean_interval(np.array([score.accuracy for score in scores]))
-    return {"accuracy": mean, "interval": half}
+def _answered(
+    kept: KeptScores, test: str, method: str, note: str, jobs: Sequence[Job[Score]], show: Show
+) -> dict[str, Any]:
+    """What a method reached on every episode of a test."""
+    of = {"test": test, "method": method}
+    scores = kept.run(jobs, lambda progress: show({"event": "answers", **of, **progress}))
+    accuracies, used = [score.accuracy for score in scores], {score.architecture for score in scores}
+    mean, half = mean_interval(np.array(accuracies))
+    show({"event": "method", **of, "accuracy": mean, "interval": half})
+    architecture = list(used.pop()) if len(used) == 1 else None
+    return {"method": method, "note": note, "accuracies": accuracies, "architecture": architecture}

@@ -3,13 +3,13 @@
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from metanas.api import Show
 
-FREQUENT = ("steps", "baseline", "round", "weights", "darts")
+FREQUENT = ("steps", "baseline", "answers", "round", "weights", "darts")
 PAUSE = 10.0
 """Seconds between two plain lines on what is frequent."""
 
@@ -25,17 +25,19 @@ def make_show() -> Iterator[Show]:
 
     columns = (TextColumn("{task.description:45}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        bars: dict[str, Any] = {}
+        bars: dict[Hashable, Any] = {}
 
         def show(event: dict[str, Any]) -> None:
             text = describe(event)
             if event["event"] in ("method", "note", "generation"):
                 progress.console.print(text)
             elif text:
-                name = event.get("network", "search")
+                name = _work(event)
                 if name not in bars:
                     bars[name] = progress.add_task("", total=1.0)
                 progress.update(bars[name], completed=event["done"], description=text)
+                if event["event"] == "answers" and event["done"] == 1:
+                    progress.remove_task(bars.pop(name))  # its line comes
 
         yield show
 
@@ -49,6 +51,8 @@ def describe(event: dict[str, Any]) -> str:
             return f"generation {event['generation']}: best {event['best']:.1%}; predictor {event['predictor']['why']}"
         case "baseline":
             return f"baseline {event['network']}: step {event['step']}, query accuracy {event['accuracy']:.1%}"
+        case "answers":
+            return f"{event['method']}: {event['answered']} of {event['jobs']} episodes"
         case "round":
             best = "none that did not fail" if event["best"] is None else f"best {event['best']:.4g}"
             return f"{event['evaluations']:g} evaluations: {best}"
@@ -66,6 +70,11 @@ def describe(event: dict[str, Any]) -> str:
     return ""
 
 
+def _work(event: Mapping[str, Any]) -> Hashable:
+    """What an event's share of time is of."""
+    return event.get("test"), event.get("method"), event.get("network")
+
+
 def half_width(half: float) -> str:
     """Of an interval, to stand behind a mean: nothing for one episode, which has none."""
     return "" if math.isnan(half) else f" +- {half:.2%}"
@@ -73,7 +82,7 @@ def half_width(half: float) -> str:
 
 def _plain() -> Show:
     last = [0.0]
-    begun: dict[str, float] = {}
+    begun: dict[Hashable, float] = {}
 
     def show(event: dict[str, Any]) -> None:
         text = describe(event)
@@ -82,7 +91,7 @@ def _plain() -> Show:
             return
         last[0] = now
         if done := event.get("done"):
-            started = begun.setdefault(event.get("network", "search"), now - event.get("seconds", 0.0))
+            started = begun.setdefault(_work(event), now - event.get("seconds", 0.0))
             text += f", {done:.0%}, ETA {(now - started) * (1 - done) / done:.0f} s"
         print(text, file=sys.stderr, flush=True)
 

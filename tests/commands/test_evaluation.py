@@ -23,12 +23,14 @@ from metanas.assembly import (
     make_space,
     random_architecture,
 )
+from metanas.commands import baselines, kept_scores
 from metanas.commands.baselines import ScratchJob
 from metanas.commands.candidates import candidates
 from metanas.commands.evaluation import compare, evaluate, evaluate_folders
 from metanas.commands.progress import describe
 from metanas.commands.training import train
 from metanas.errors import MetanasError
+from metanas.files import save_arrays
 from metanas.learning.samples import Samples
 from metanas.learning.state import fill
 from metanas.learning.transfer import fine_tune
@@ -168,7 +170,68 @@ def test_a_second_evaluation_trains_nothing_and_says_the_same(run: RunFolder, ev
     shown: list[dict[str, Any]] = []
     (again,) = evaluate(run, show=shown.append)
     assert again == evaluation
-    assert [event["event"] for event in shown] == ["method"] * len(METHODS)
+    assert [event["event"] for event in shown] == ["answers", "method"] * len(METHODS)
+
+
+class TestInterrupted:
+    """An evaluation that is stopped, in training a baseline or in answering, and asked for again."""
+
+    @pytest.fixture(autouse=True)
+    def small_pieces(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(baselines, "CHUNK", 4)
+        monkeypatch.setattr(kept_scores, "AT_ONCE", 1)
+
+    @pytest.fixture
+    def copy(self, run: RunFolder, tmp_path: Path) -> RunFolder:
+        ignored = shutil.ignore_patterns("baselines", "evaluation.json")
+        return RunFolder(Path(shutil.copytree(run.path, tmp_path / "run", ignore=ignored)))
+
+    def stopped(self, run: RunFolder, asked: dict[str, Any]) -> None:
+        """Evaluates until it tells an event that says what was asked for."""
+
+        def show(event: dict[str, Any]) -> None:
+            if asked.items() <= event.items():
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(run, show=show)
+
+    def went_on(self, run: RunFolder, evaluation: dict[str, Any]) -> list[dict[str, Any]]:
+        """What the second call tells; its result is that of a call that was never stopped."""
+        shown: list[dict[str, Any]] = []
+        (found,) = evaluate(run, show=shown.append)
+        assert found == evaluation
+        assert not list(run.path.rglob("*.part.*"))
+        return shown
+
+    def test_a_baseline_goes_on_after_the_steps_that_it_made(self, copy: RunFolder, evaluation: dict[str, Any]) -> None:
+        self.stopped(copy, {"event": "baseline", "network": RANDOM, "step": 9})
+        trained = [event for event in self.went_on(copy, evaluation) if event["event"] == "baseline"]
+        assert {event["network"] for event in trained} == {RANDOM}
+        assert min(event["step"] for event in trained) > 9
+
+    @pytest.mark.parametrize("torn", [False, True])
+    def test_what_was_answered_is_not_asked_again(
+        self, copy: RunFolder, evaluation: dict[str, Any], torn: bool
+    ) -> None:
+        self.stopped(copy, {"event": "answers", "method": "conv-4", "answered": 3})
+        if torn:
+            file = copy.path / "evaluation.part.jsonl"
+            file.write_bytes(file.read_bytes()[:-5])
+        answers = [event for event in self.went_on(copy, evaluation) if event["event"] == "answers"]
+        first = {method: [e["answered"] for e in answers if e["method"] == method] for method in METHODS}
+        assert first["metanas"] == first["random architecture"] == []
+        assert first["conv-4"] == ([3, 4] if torn else [4])
+        assert first["from scratch"] == [1, 2, 3, 4]
+
+    def test_other_weights_are_asked_anew(self, copy: RunFolder, evaluation: dict[str, Any]) -> None:
+        self.stopped(copy, {"event": "answers", "method": "conv-4", "answered": 3})
+        weights = copy.path / "baselines" / "conv-4.safetensors"
+        save_arrays(weights, {name: 2 * array for name, array in copy.weights("baselines/conv-4.safetensors").items()})
+        shown: list[dict[str, Any]] = []
+        (found,) = evaluate(copy, show=shown.append)
+        assert sum(event["event"] == "answers" for event in shown) == 4 * len(METHODS)
+        assert found["methods"][0] == evaluation["methods"][0]
 
 
 def test_one_episode_has_no_interval_and_no_verdict() -> None:
