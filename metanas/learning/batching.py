@@ -8,7 +8,6 @@ import torch
 
 from metanas.api import Architecture
 from metanas.learning.learner import Learner
-from metanas.learning.meta import MetaGradient
 from metanas.learning.outer import Part
 from metanas.learning.problems import EpisodeData
 
@@ -16,51 +15,69 @@ ROOM = 0.7
 """The share of the free memory that a batch of tasks may take."""
 
 Scores = tuple[float, float]
+Work = Callable[[Architecture, Sequence[EpisodeData]], list[Scores]]
 R = TypeVar("R")
 
 
 class TaskBatches:
-    """Gradients of tasks of one architecture and shape together, as many at once as the device's memory holds."""
+    """Tasks of one architecture and shape together, as many at once as the device's memory holds."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
-        self._at_once: dict[Hashable, int] = {}  # by architecture and shape
+        self._at_once: dict[Hashable, int] = {}  # by kind of work, architecture and shape
 
     def gradients(
         self, architectures: Sequence[Architecture], episodes: Sequence[EpisodeData]
     ) -> tuple[list[Part], list[Scores]]:
         """A part for every batch; loss and accuracy of every task, in the order that they were given in."""
+        parts: list[Part] = []
+
+        def gradients(architecture: Architecture, some: Sequence[EpisodeData]) -> list[Scores]:
+            found, scores = self.learner.gradients(architecture, some)
+            parts.append(Part.of(architecture, found, len(some)))
+            return scores
+
+        scores = self._in_batches("gradients", gradients, architectures, episodes)
+        return parts, scores
+
+    def evaluations(self, architecture: Architecture, episodes: Sequence[EpisodeData], steps: int) -> list[Scores]:
+        """Accuracy and loss on every query set after `steps` inner steps."""
+        return self._in_batches(
+            ("evaluations", steps),
+            lambda architecture, some: self.learner.evaluations(architecture, some, steps),
+            [architecture] * len(episodes),
+            episodes,
+        )
+
+    def _in_batches(
+        self, kind: Hashable, work: Work, architectures: Sequence[Architecture], episodes: Sequence[EpisodeData]
+    ) -> list[Scores]:
         groups: dict[Hashable, list[int]] = defaultdict(list)
         for number, (architecture, episode) in enumerate(zip(architectures, episodes, strict=True)):
-            groups[architecture, episode.support_inputs.shape, episode.query_inputs.shape, episode.ways].append(number)
-        parts: list[Part] = []
+            shapes = episode.support_inputs.shape, episode.query_inputs.shape
+            groups[kind, architecture, shapes, episode.ways].append(number)
         scores: dict[int, Scores] = {}
         for key, left in groups.items():
             while left:
                 batch = left[: self._at_once.get(key, 1)]
                 try:
-                    part, own = self._batch(key, architectures[batch[0]], [episodes[number] for number in batch])
+                    own = self._batch(key, work, architectures[batch[0]], [episodes[number] for number in batch])
                 except torch.cuda.OutOfMemoryError:
                     if len(batch) == 1:
                         raise
                     self._at_once[key] = len(batch) // 2
                     continue
                 left = left[len(batch) :]
-                parts.append(part)
                 scores.update(zip(batch, own, strict=True))
-        return parts, [scores[number] for number in range(len(episodes))]
+        return [scores[number] for number in range(len(episodes))]
 
     def _batch(
-        self, key: Hashable, architecture: Architecture, episodes: Sequence[EpisodeData]
-    ) -> tuple[Part, list[Scores]]:
-        def together() -> tuple[MetaGradient, list[Scores]]:
-            return self.learner.gradients(architecture, episodes)
-
+        self, key: Hashable, work: Work, architecture: Architecture, episodes: Sequence[EpisodeData]
+    ) -> list[Scores]:
         if key in self._at_once:
-            found, scores = together()
-        else:
-            (found, scores), self._at_once[key] = with_room(self.learner.device, together)
-        return Part.of(architecture, found, len(episodes)), scores
+            return work(architecture, episodes)
+        scores, self._at_once[key] = with_room(self.learner.device, lambda: work(architecture, episodes))
+        return scores
 
 
 def with_room(device: torch.device, one: Callable[[], R]) -> tuple[R, int]:

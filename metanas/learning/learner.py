@@ -156,12 +156,17 @@ class Learner:
         """Weights of body and head after `steps` gradient steps on the support set, ready for `logits`."""
         meta = {name: value.detach() for name, value in self.meta.items()}
         support = SupportProblem(self, architecture, self._laid_out(inputs), labels.to(self.device), ways, meta)
+        return self._adapt(support, architecture, steps, meta)
+
+    def _adapt(
+        self, problem: SupportProblem | EpisodesProblem, architecture: Architecture, steps: int, meta: Weights
+    ) -> Weights:
         with torch.no_grad():
-            start = support.with_head(self._weights(architecture))
+            start = problem.with_head(self._weights(architecture))
         adapted = HEAD if self.inner.method == "anil" else tuple(start)
         leaves = {name: weight.requires_grad_() for name, weight in start.items()}
         fast = inner_loop(
-            support.support_loss, leaves, adapted, lambda n, s: self._rate(meta, n, s), steps, second_order=False
+            problem.support_loss, leaves, adapted, lambda n, s: self._rate(meta, n, s), steps, second_order=False
         )
         return {name: weight.detach() for name, weight in fast.items()}
 
@@ -202,6 +207,17 @@ class Learner:
             logits = self._nearest_prototypes(architecture, episode)
         labels = episode.query_labels.to(self.device)
         return float(accuracy(logits, labels)), float(F.cross_entropy(logits, labels))
+
+    def evaluations(
+        self, architecture: Architecture, episodes: Sequence[EpisodeData], steps: int
+    ) -> list[tuple[float, float]]:
+        """What `evaluate` says of episodes of one shape, all at once, which pays on a GPU."""
+        meta = {name: value.detach() for name, value in self.meta.items()}
+        problem = EpisodesProblem(self, architecture, episodes, meta)
+        weights = self._adapt(problem, architecture, steps, meta)
+        with torch.no_grad():
+            problem.query_loss(weights)
+        return list(zip(problem.accuracies.tolist(), problem.losses.tolist(), strict=True))
 
     @torch.no_grad()
     def _nearest_prototypes(self, architecture: Architecture, episode: EpisodeData) -> Tensor:

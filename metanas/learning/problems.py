@@ -109,9 +109,18 @@ class EpisodesProblem:
         self.count = len(episodes)
 
     def prepare(self, weights: Mapping[str, Tensor]) -> Weights:
+        return self._each(EpisodeProblem.prepare, weights)
+
+    def with_head(self, weights: Mapping[str, Tensor]) -> Weights:
+        return self._each(EpisodeProblem.with_head, weights)
+
+    def _each(
+        self, begin: Callable[[EpisodeProblem, Mapping[str, Tensor]], Weights], weights: Mapping[str, Tensor]
+    ) -> Weights:
+        """Every task's own copy of the weights, and its head."""
         copies = {name: weight.expand(self.count, *weight.shape) for name, weight in weights.items()}
-        prepared: Weights = torch.vmap(lambda w, *t: self.one(*t).prepare(w))(copies, *self.tensors)
-        return prepared
+        begun: Weights = torch.vmap(lambda w, *t: begin(self.one(*t), w))(copies, *self.tensors)
+        return begun
 
     def support_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
         losses: Tensor = torch.vmap(lambda w, *t: self.one(*t).support_loss(w))(dict(weights), *self.tensors)

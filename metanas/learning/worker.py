@@ -139,29 +139,37 @@ class EvaluationJob:
     weights_version: int
 
     def run(self, worker: Worker) -> list[Evaluation]:
-        return [self._evaluate(worker, index) for index in self.episodes]
+        if worker.learners[self.network].device.type != "cpu":
+            records = self._evaluate(worker, self.episodes)
+            if all(record.status == "ok" for record in records):
+                return records
+        # One by one is faster on a CPU, and tells on which episodes a network fails.
+        return [record for index in self.episodes for record in self._evaluate(worker, (index,))]
 
-    def _evaluate(self, worker: Worker, index: int) -> Evaluation:
+    def _evaluate(self, worker: Worker, indices: Sequence[int]) -> list[Evaluation]:
         learner, sampler = worker.learners[self.network], worker.samplers[self.split]
-        space, episode = learner.supernet.space, sampler.episode(index)
+        space, episodes = learner.supernet.space, [sampler.episode(index) for index in indices]
 
-        def measure() -> tuple[float, float]:
-            accuracy, loss = learner.evaluate(self.architecture, episode, self.steps)
-            if not math.isfinite(loss):
-                raise ArithmeticError(f"the loss on the query set is {loss}: the weights have diverged")
-            return accuracy, loss
+        def measure() -> list[tuple[float, float]]:
+            if len(episodes) == 1:
+                found = [learner.evaluate(self.architecture, episodes[0], self.steps)]
+            else:
+                found = worker.batches[self.network].evaluations(self.architecture, episodes, self.steps)
+            for _, loss in found:
+                if not math.isfinite(loss):
+                    raise ArithmeticError(f"the loss on the query set is {loss}: the weights have diverged")
+            return found
 
-        return evaluated(
+        return all_evaluated(
             measure,
             self.cost,
             lambda: space.describe(self.architecture),
+            [{"task": episode.task, "episode": index} for index, episode in zip(indices, episodes, strict=True)],
             architecture=self.architecture,
             space=space.name,
             generation=self.generation,
             weights_version=self.weights_version,
             split=self.split,
-            task=episode.task,
-            episode=index,
             seed=sampler.seed,
         )
 
@@ -174,24 +182,41 @@ def evaluated(
     `describe` gives the form of the network, once it was measured; `named` are the fields of `Evaluation` that say what
     was measured.
     """
+    (record,) = all_evaluated(lambda: [measure()], cost, describe, [{}], **named)
+    return record
+
+
+def all_evaluated(
+    measure: Callable[[], Sequence[tuple[float, float | None]]],
+    cost: Cost,
+    describe: Callable[[], str],
+    each: Sequence[Mapping[str, Any]],
+    **named: Any,
+) -> list[Evaluation]:
+    """As `evaluated`, of one network measured at once on several: `each` names what a record has of its own."""
     form: str | None = None
-    accuracy: float | None = None
-    loss: float | None = None
+    found: Sequence[tuple[float | None, float | None]] = [(None, None)] * len(each)
     error: str | None = None
     started = time.perf_counter()
     try:
-        accuracy, loss = measure()
+        measured = measure()
         form = describe()  # only now: of what is no architecture, `measure` says which gene is wrong
+        found = measured
     except Exception:
         error = traceback.format_exc()
-    return Evaluation(
-        **named,
-        params=cost.params,
-        macs=cost.macs,
-        seconds=time.perf_counter() - started,
-        status="failed" if error else "ok",
-        accuracy=accuracy,
-        loss=loss,
-        error=error,
-        form=form,
-    )
+    seconds = (time.perf_counter() - started) / len(each)
+    return [
+        Evaluation(
+            **named,
+            **own,
+            params=cost.params,
+            macs=cost.macs,
+            seconds=seconds,
+            status="failed" if error else "ok",
+            accuracy=accuracy,
+            loss=loss,
+            error=error,
+            form=form,
+        )
+        for own, (accuracy, loss) in zip(each, found, strict=True)
+    ]

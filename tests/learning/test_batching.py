@@ -45,6 +45,20 @@ def test_the_gradient_of_a_batch_is_the_sum_of_its_tasks(
     assert [accuracy for _, accuracy in scores] == pytest.approx([accuracy for _, accuracy in alone])
 
 
+@pytest.mark.parametrize("family", [STAGES, CELLS])
+@pytest.mark.parametrize(("method", "steps"), [("maml", 2), ("anil", 2), ("fomaml", 0)])
+def test_evaluations_at_once_are_those_of_single_tasks(
+    method: Method, steps: int, family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "with_room", three_fit)
+    learner = make_learner(Inner(steps=steps, body_rate=0.1, head_rate=0.4, method=method), family)
+    episodes = [*EPISODES, small_episode(9, ways=4, dtype=torch.float64)]
+    together = TaskBatches(learner).evaluations(family.default, episodes, steps)
+    alone = [learner.evaluate(family.default, episode, steps) for episode in episodes]
+    assert [accuracy for accuracy, _ in together] == pytest.approx([accuracy for accuracy, _ in alone])
+    assert [loss for _, loss in together] == pytest.approx([loss for _, loss in alone])
+
+
 def three_fit(device: torch.device, one: Callable[[], Any]) -> tuple[Any, int]:
     return one(), 3
 

@@ -1,9 +1,10 @@
 """Executors: order, weights on every worker, failures. That they compute the same is shown in test_training."""
 
+import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event
 from types import SimpleNamespace
@@ -271,6 +272,40 @@ def test_weights_that_have_diverged_are_a_failure_too(here: Executor) -> None:
     here.load("net", state)
     assert (found.status, found.accuracy, found.loss) == ("failed", None, None)
     assert "the loss on the query set is nan" in str(found.error)
+
+
+@pytest.mark.parametrize("diverging", [None, 4])
+def test_on_a_gpu_an_architecture_is_evaluated_on_all_episodes_at_once(here: Executor, diverging: int | None) -> None:
+    """In place of the GPU a device that takes what the CPU computes; where one episode has no loss, each is alone."""
+    learner, asked = make_learner(), list[int]()
+
+    def evaluate(architecture: Architecture, episode: SmallEpisode, steps: int) -> tuple[float, float]:
+        accuracy, loss = learner.evaluate(architecture, episode, steps)
+        bad = diverging is not None and torch.equal(episode.query_inputs, small_episode(diverging).query_inputs)
+        return accuracy, math.nan if bad else loss
+
+    def alone(*arguments: Any) -> tuple[float, float]:
+        asked.append(1)
+        return evaluate(*arguments)
+
+    def together(architecture: Architecture, episodes: Sequence[SmallEpisode], steps: int) -> list[tuple[float, float]]:
+        asked.append(len(episodes))
+        return [evaluate(architecture, episode, steps) for episode in episodes]
+
+    worker = Worker({"net": learner}, {"validation": Episodes()})
+    worker.learners["net"] = SimpleNamespace(  # type: ignore[assignment]
+        device=torch.device("cuda"), supernet=learner.supernet, evaluate=alone
+    )
+    worker.batches["net"] = SimpleNamespace(evaluations=together)  # type: ignore[assignment]
+    job = EvaluationJob("net", SPACE.default, COST, "validation", (3, 4, 5), 1, 0, 0)
+    here.load("net", pack(make_learner()))
+    ((*expected,),) = here.run([job])
+    found = job.run(worker)
+    assert asked == ([3] if diverging is None else [3, 1, 1, 1])
+    assert [e.status for e in found] == ["ok", "ok" if diverging is None else "failed", "ok"]
+    for one, other in zip(found, expected, strict=True):
+        if one.status == "ok":
+            assert replace(one, seconds=0) == replace(other, seconds=0)
 
 
 def test_in_process_gives_the_threads_back() -> None:
