@@ -15,7 +15,6 @@ from torch import Tensor
 from metanas.learning.inner import Loss, Rates, Weights, inner_loop
 
 Method = Literal["maml", "fomaml", "difference", "reptile", "anil"]
-DIFFERENCE = 1e-2  # length of the step of the finite difference, relative to the vector (DARTS, footnote 2)
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,15 @@ class Problem:
     """One episode as the meta-update sees it.
 
     `prepare` adds, differentiably, what the inner loop starts from beside the meta-learned weights (the head from
-    the prototypes). `support_loss` and `query_loss` take the prepared weights.
+    the prototypes). `support_loss` and `query_loss` take the prepared weights. "difference" moves all weights together
+    by the length `difference`.
     """
 
     prepare: Callable[[Mapping[str, Tensor]], Weights]
     support_loss: Loss
     query_loss: Loss
-    body: tuple[str, ...]  # names of meta-learned weights
     head: tuple[str, ...] = ()  # names that `prepare` adds
+    difference: float = 1e-2  # DARTS, footnote 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def meta_gradient(
         return _difference(problem, weights, rates, steps, parameters)
     leaves = _leaves(weights)
     start = problem.prepare(leaves)
-    adapted = problem.head if method == "anil" else (*problem.body, *problem.head)
+    adapted = problem.head if method == "anil" else tuple(start)
     fast = inner_loop(problem.support_loss, start, adapted, rates, steps, second_order=method in ("maml", "anil"))
     loss = problem.query_loss(fast)
     return _collect(
@@ -74,14 +74,12 @@ def _reptile(
     problem: Problem, weights: Mapping[str, Tensor], rates: Rates, steps: int, parameters: Weights
 ) -> MetaGradient:
     """The way from the weights to the adapted ones, as a gradient (Nichol et al. 2018, section 3)."""
-    start = problem.prepare(_leaves(weights))
-    names = (*problem.body, *problem.head)
-    detached = {n: w.detach().requires_grad_(n in names) for n, w in start.items()}
-    fast = inner_loop(problem.support_loss, detached, names, rates, steps, second_order=False)
+    start = _leaves(problem.prepare(_leaves(weights)))
+    fast = inner_loop(problem.support_loss, start, tuple(start), rates, steps, second_order=False)
     with torch.no_grad():
         loss = problem.query_loss(fast)
     # Where the fast weights are those of several tasks, their ways add up.
-    way = {n: (weights[n] - fast[n]).detach().sum_to_size(weights[n].shape) for n in problem.body}
+    way = {n: (weights[n] - fast[n]).detach().sum_to_size(weights[n].shape) for n in weights}
     return MetaGradient(way, {n: torch.zeros_like(p) for n, p in parameters.items()}, float(loss))
 
 
@@ -94,15 +92,13 @@ def _difference(
     """
     leaves = _leaves(weights)
     prepared = problem.prepare(leaves)
-    names = (*problem.body, *problem.head)
-    states = [{n: prepared[n].detach() for n in prepared}]
+    names = tuple(prepared)
+    states = [{n: prepared[n].detach() for n in names}]
     inner: list[list[Tensor]] = []
     for step in range(steps):
-        inner.append(_gradient(problem.support_loss, states[-1], names))
-        states.append(
-            states[-1] | {n: states[-1][n] - _value(rates(n, step)) * g for n, g in zip(names, inner[-1], strict=True)}
-        )
-    last = {n: w.requires_grad_(n in names) for n, w in states[-1].items()}
+        inner.append(_gradient(problem.support_loss, states[-1]))
+        states.append({n: states[-1][n] - _value(rates(n, step)) * g for n, g in zip(names, inner[-1], strict=True)})
+    last = {n: w.requires_grad_() for n, w in states[-1].items()}
     loss = problem.query_loss(last)
     found = torch.autograd.grad(loss, [*(last[n] for n in names), *parameters.values()], allow_unused=True)
     vector = [torch.zeros_like(last[n]) if g is None else g for n, g in zip(names, found, strict=False)]
@@ -113,7 +109,7 @@ def _difference(
     for step in reversed(range(steps)):
         extra = _rate_gradients(extra, parameters, rates, names, step, inner[step], vector)
         scaled = [_value(rates(n, step)) * v for n, v in zip(names, vector, strict=True)]
-        products, mixed = _hessian_vector(problem.support_loss, states[step], names, scaled, parameters)
+        products, mixed = _hessian_vector(problem, states[step], scaled, parameters)
         vector = [v - p for v, p in zip(vector, products, strict=True)]
         extra = {n: e - p for (n, e), p in zip(extra.items(), mixed, strict=True)}
     outputs = [prepared[n] for n in names]
@@ -144,24 +140,22 @@ def _rate_gradients(
 
 
 def _hessian_vector(
-    loss: Loss, weights: Weights, names: Sequence[str], vector: list[Tensor], parameters: Weights
+    problem: Problem, weights: Weights, vector: list[Tensor], parameters: Weights
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The derivatives of <d loss / d weights, vector> by the weights, and by the parameters that the loss uses."""
+    """The derivatives of <d support loss / d weights, vector> by the weights, and by the parameters that it uses."""
     norm = torch.stack([v.square().sum() for v in vector]).sum().sqrt() + torch.finfo(vector[0].dtype).tiny
-    step = DIFFERENCE / norm
-    ahead = weights | {n: weights[n] + step * v for n, v in zip(names, vector, strict=True)}
-    behind = weights | {n: weights[n] - step * v for n, v in zip(names, vector, strict=True)}
-    pairs = zip(_gradient(loss, ahead, names, parameters), _gradient(loss, behind, names, parameters), strict=True)
-    products = [(a - b) / (2 * step) for a, b in pairs]
-    return products[: len(names)], products[len(names) :]
+    step = problem.difference / norm
+    ahead = {n: w + step * v for (n, w), v in zip(weights.items(), vector, strict=True)}
+    behind = {n: w - step * v for (n, w), v in zip(weights.items(), vector, strict=True)}
+    sides = [_gradient(problem.support_loss, side, parameters) for side in (ahead, behind)]
+    products = [(a - b) / (2 * step) for a, b in zip(*sides, strict=True)]
+    return products[: len(weights)], products[len(weights) :]
 
 
-def _gradient(
-    loss: Loss, weights: Weights, names: Sequence[str], parameters: Mapping[str, Tensor] | None = None
-) -> list[Tensor]:
-    """By the weights of those names, then by the parameters."""
-    leaves = {n: w.detach().requires_grad_(n in names) for n, w in weights.items()}
-    wanted = [*(leaves[n] for n in names), *(parameters or {}).values()]
+def _gradient(loss: Loss, weights: Weights, parameters: Mapping[str, Tensor] | None = None) -> list[Tensor]:
+    """By the weights, then by the parameters."""
+    leaves = _leaves(weights)
+    wanted = [*leaves.values(), *(parameters or {}).values()]
     return [
         torch.zeros_like(w) if g is None else g
         for w, g in zip(wanted, torch.autograd.grad(loss(leaves), wanted, allow_unused=True), strict=True)

@@ -62,15 +62,28 @@ class EpisodeProblem(SupportProblem):
     accuracy: Tensor
 
     def __init__(
-        self, learner: Learner, architecture: Architecture, tensors: Sequence[Tensor], ways: int, meta: Weights
+        self,
+        learner: Learner,
+        architecture: Architecture,
+        tensors: Sequence[Tensor],
+        ways: int,
+        meta: Weights,
+        generator: torch.Generator | None = None,
     ) -> None:
         self.everything, support_labels, self.query_labels = tensors
+        self.generator = generator
+        self.drawn = None if generator is None else generator.get_state()
         reference = len(support_labels)
         super().__init__(learner, architecture, self.everything[:reference], support_labels, ways, meta)
 
     def prepare(self, weights: Mapping[str, Tensor]) -> Weights:
         """Adds the head, unless no inner step needs it before the query loss computes it anyway."""
         return self.with_head(weights) if self.learner.inner.steps else dict(weights)
+
+    def support_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
+        if self.generator is not None and self.drawn is not None:
+            self.generator.set_state(self.drawn)  # the same paths are dropped each time: differences are of one network
+        return super().support_loss(weights)
 
     def query_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
         reference = len(self.labels)

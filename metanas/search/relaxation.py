@@ -25,6 +25,7 @@ from metanas.spaces.cell_network import CellNetwork, Mixing
 from metanas.spaces.cells import GENES, KINDS, Cells
 
 SKIP = "skip_connect"
+DIFFERENCE = 1e-2  # the length of its step (footnote 2)
 TOLERANCE = 1e-2
 """Relative accuracy of the dominant eigenvalue, which is compared with a quarter more of itself."""
 
@@ -110,7 +111,7 @@ def architecture_gradient(
     leaves = {kind: alpha.detach().requires_grad_() for kind, alpha in alphas.items()}
     if order == 1:
         return dict(zip(leaves, torch.autograd.grad(validation(weights, leaves), list(leaves.values())), strict=True))
-    problem = Problem(dict, lambda w: training(w, leaves), lambda w: validation(w, leaves), tuple(weights))
+    problem = Problem(dict, lambda w: training(w, leaves), lambda w: validation(w, leaves), difference=DIFFERENCE)
     return meta_gradient("difference", problem, weights, lambda name, step: rate, 1, leaves).parameters
 
 

@@ -28,7 +28,7 @@ def test_the_gradient_of_a_batch_is_the_sum_of_its_tasks(
     method: Method, family: Family, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In float64 the step can be so short that it jumps over no kink, whichever vector it is relative to.
-    monkeypatch.setattr("metanas.learning.meta.DIFFERENCE", 1e-5)
+    monkeypatch.setattr("metanas.learning.learner.DIFFERENCE", 1e-5)
     learner = make_learner(Inner(steps=steps, body_rate=0.1, head_rate=0.4, method=method), family)
     architecture = ARCHITECTURE if family is STAGES else family.default
     together, scores = learner.gradients(architecture, EPISODES)

@@ -8,6 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -80,7 +81,7 @@ def test_the_meta_gradient_is_the_slope_of_the_loss_after_adaptation(
 ) -> None:
     """Of the query loss that `evaluate` measures, by the body, by the head's scale and by the learned rates."""
     # In float64 the step can be so short that it jumps over no kink of this network of a dozen channels.
-    monkeypatch.setattr("metanas.learning.meta.DIFFERENCE", 1e-5)
+    monkeypatch.setattr("metanas.learning.learner.DIFFERENCE", 1e-5)
     learner = make_learner(replace(INNER, method=method))
     found, _ = learner.gradient(ARCHITECTURE, episode)
     gradient = {"net." + n: g for n, g in found.weights.items()} | {"meta." + n: g for n, g in found.parameters.items()}
@@ -281,3 +282,40 @@ def test_dropped_paths_change_the_gradient_by_the_generator_alone_and_leave_no_t
     assert not torch.equal(dropped, gradient(0.5, 1))
     assert not torch.allclose(dropped, whole)
     assert torch.equal(gradient(0.0, 2), whole)
+
+
+@pytest.mark.parametrize("family", [Stages(size=16), Conv4(1)])
+def test_differences_stay_near_exact_maml_where_units_switch(family: Family) -> None:
+    """On digits, by fresh networks as they are meta-trained: ReLU and max pooling everywhere, float32."""
+    architecture = family.default if isinstance(family, Stages) else ()
+    digits = load_digits()
+    images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
+    inputs = F.interpolate(images, (16, 16), mode="bilinear")
+    rows = np.stack([np.flatnonzero(digits.target == label)[:15] for label in range(5)])
+    support, query = torch.from_numpy(rows[:, :5].ravel()), torch.from_numpy(rows[:, 5:].ravel())
+    labels = torch.from_numpy(digits.target)
+    episode = SmallEpisode(inputs[support], labels[support], inputs[query], labels[query], 5)
+    shared = family.initial_weights(torch.Generator().manual_seed(0))
+
+    def gradient(method: Method) -> Tensor:
+        inner = Inner(steps=3, learned_rates=False, method=method)
+        learner = Learner(SuperNet(family, shared), Learner.initial_meta(shared, inner), inner)
+        found, _ = learner.gradient(architecture, episode)
+        return torch.cat([found.weights[name].flatten() for name in sorted(found.weights)])
+
+    assert float(F.cosine_similarity(gradient("difference"), gradient("maml"), 0)) > 0.75
+
+
+def test_differences_are_of_one_network_where_paths_are_dropped(
+    episode: SmallEpisode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every look at the support set drops the same paths, so that short steps in float64 tend to exact MAML."""
+    monkeypatch.setattr("metanas.learning.learner.DIFFERENCE", 1e-5)
+
+    def gradient(method: Method) -> Weights:
+        learner = make_learner(replace(INNER, method=method))
+        return learner.gradient(ARCHITECTURE, episode, 0.5, torch.Generator().manual_seed(0))[0].weights
+
+    exact, found = gradient("maml"), gradient("difference")
+    for name, weight in exact.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-6)

@@ -94,7 +94,7 @@ def test_the_first_order_gradient_equals_the_slope_of_the_validation_loss(proble
 def test_the_second_order_gradient_equals_the_slope_of_the_unrolled_loss(
     problem: Problem, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("metanas.learning.meta.DIFFERENCE", 1e-5)
+    monkeypatch.setattr("metanas.search.relaxation.DIFFERENCE", 1e-5)
     direction = direction_like(problem.alphas, seed)
     expected = slope(lambda a: float(problem.unrolled(a).detach()), problem.alphas, direction)
     assert inner_product(problem.gradient(2), direction) == pytest.approx(expected, rel=1e-5, abs=1e-8)
@@ -106,7 +106,7 @@ def test_second_order_tends_to_the_exact_unrolled_gradient_and_first_order_is_an
     exact, first = problem.exact(), problem.gradient(1)
     scale = max(float(g.abs().max()) for g in exact.values())
     for step, tolerance in ((1e-4, 1e-5), (1e-5, 1e-7)):
-        monkeypatch.setattr("metanas.learning.meta.DIFFERENCE", step)
+        monkeypatch.setattr("metanas.search.relaxation.DIFFERENCE", step)
         second = problem.gradient(2)
         for kind in KINDS:
             torch.testing.assert_close(second[kind], exact[kind], rtol=0, atol=tolerance * scale)
