@@ -12,7 +12,6 @@ from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, re
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, InProcess, RayActors
 from metanas.learning.learner import Learner, Precision, native_precision
-from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Sampler, Worker
 from metanas.native import compiled
 from metanas.seeding import stream, torch_stream
@@ -72,11 +71,8 @@ def random_architecture(config: RunConfig) -> Architecture:
 
 def make_learner(config: RunConfig, network: str = SUPERNET, device: str = "cpu") -> Learner:
     """A network with freshly drawn weights, a function of the seed, on a PyTorch device."""
-    family = make_family(config, network)
-    fresh = family.initial_weights(torch_stream(config.seed, "weights", network))
-    shared = {name: weight.to(device) for name, weight in fresh.items()}
-    meta = {name: value.to(device) for name, value in Learner.initial_meta(shared, config.inner).items()}
-    return Learner(SuperNet(family, shared), meta, config.inner, precision_of(config))
+    generator = torch_stream(config.seed, "weights", network)
+    return Learner.drawn(make_family(config, network), config.inner, precision_of(config), generator, device)
 
 
 def precision_of(config: RunConfig) -> Precision:

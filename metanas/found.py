@@ -1,7 +1,5 @@
 """What a search of one task leaves in its folder: the architecture, its network trained anew, and how good that is."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -160,14 +158,3 @@ def train_found(
             "test": accuracy(network, parts.test),
         },
     )
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """As every worker computes, so that a result does not depend on where it was computed."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

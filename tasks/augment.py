@@ -5,7 +5,7 @@ images get their own draws, but one call of `grid_sample`.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -68,7 +68,7 @@ def surface(images: Tensor, generator: Generator) -> Tensor:
     return _light(turned, generator, brightness=0.08, contrast=0.15, noise=0.02)
 
 
-AUGMENTATIONS: Mapping[str, Augmentation] = {
+AUGMENTATIONS: dict[str, Augmentation] = {
     "affine": affine,
     "handwriting": handwriting,
     "glyph": glyph,

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from metanas.api import Architecture
+from metanas.learning.learner import Learner
 from metanas.learning.problems import accuracy
 from metanas.learning.samples import support_of
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.transfer import Adaptation, answers, choose, fine_tune
 from metanas.learning.worker import NamedEpisode, Worker
 from metanas.seeding import torch_stream
-from tasks.augment import augmentation
 
 SCRATCH_STEPS = 20
 """Gradient steps from random weights, or as many as the inner loop and adaptation make where these are more."""
@@ -50,7 +50,6 @@ class AdaptationJob:
             architecture,
             support,
             self.adaptation,
-            _augment(self.adaptation),
             torch_stream(seed, "adaptation", self.episode),
         )
         logits = answers(learner, architecture, weights, support.inputs, episode.query_inputs, self.adaptation)
@@ -85,12 +84,12 @@ class ScratchJob(_OneArchitecture):
     def run(self, worker: Worker) -> Score:
         episode, trained = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
         generator = torch_stream(worker.samplers[self.split].seed, "scratch", self.episode)
-        fresh = trained.fresh(generator)
-        fresh.inner = replace(fresh.inner, steps=0)  # random weights have learned to be adapted by none
+        inner = replace(trained.inner, steps=0)  # random weights have learned to be adapted by none
+        fresh = Learner.drawn(trained.supernet.space, inner, trained.precision, generator, trained.device)
         support = support_of(episode)
         steps = max(SCRATCH_STEPS, trained.inner.steps + self.adaptation.steps)
         how = replace(self.adaptation, steps=steps, body_rate=3e-3, head_rate=1e-2)
-        weights = fine_tune(fresh, self.architecture, support, how, _augment(how), generator)
+        weights = fine_tune(fresh, self.architecture, support, how, generator)
         logits = answers(fresh, self.architecture, weights, support.inputs, episode.query_inputs, how)
         return Score(_accuracy(logits, episode), self.architecture)
 
@@ -133,7 +132,3 @@ def meta_train_alone(
 
 def _accuracy(logits: torch.Tensor, episode: NamedEpisode) -> float:
     return float(accuracy(logits, episode.query_labels.to(logits.device)))
-
-
-def _augment(adaptation: Adaptation) -> Any:
-    return augmentation(adaptation.augment) if adaptation.augment else None

@@ -15,7 +15,8 @@ from typing import Any
 from metanas.api import Architecture, Evaluation, Show
 from metanas.config import EnlargeConfig, SearchConfig
 from metanas.errors import MetanasError
-from metanas.found import BuiltSpace, EnlargedFolder, SearchFolder, one_thread, read_task, train_found
+from metanas.found import BuiltSpace, EnlargedFolder, SearchFolder, read_task, train_found
+from metanas.learning.executor import one_thread
 from metanas.learning.samples import Classification, Samples
 from metanas.learning.worker import evaluated
 from metanas.measuring.cost import cost

@@ -20,6 +20,7 @@ from metanas.commands.candidates import candidates
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.files import write_text
+from metanas.learning.executor import one_thread
 from metanas.learning.inner import HEAD, Weights, apply_head
 from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples, samples_of
@@ -32,7 +33,6 @@ from metanas.seeding import stream, torch_stream
 from metanas.spaces.norm import record_statistics
 from metanas.spaces.space import Features
 from metanas.statistics import wilson
-from tasks.augment import augmentation
 from tasks.cache import CachedImages, open_image, to_form
 from tasks.episodes import as_tensor
 from tasks.sources import Where
@@ -176,7 +176,6 @@ def _fine_tuned(
     A thread each: their batches are too small for more than one core.
     """
     adaptation, precision = config.adaptation, answering_precision(config, "cpu")
-    augment = augmentation(adaptation.augment) if adaptation.augment else None
     threads = torch.get_num_threads()
 
     def one(number: int) -> Weights:
@@ -185,12 +184,10 @@ def _fine_tuned(
         supernet = SuperNet(learner.supernet.space, learner.supernet.shared)
         alone = Learner(supernet, learner.meta, learner.inner, precision)
         generator = torch_stream(config.seed, "adapt", number)
-        return fine_tune(alone, architecture, supports[number], adaptation, augment, generator)
+        return fine_tune(alone, architecture, supports[number], adaptation, generator)
 
-    with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(one, range(len(supports))))
-    torch.set_num_threads(threads)
-    return found
+    with one_thread(), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, range(len(supports))))
 
 
 def _expected(

@@ -11,8 +11,8 @@ from metanas.commands.earlier import earlier_predictors, earlier_weights
 from metanas.commands.training import asks_for_latency
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
-from metanas.found import RESULT, BuiltSpace, SearchFolder, one_thread, read_task, train_found
-from metanas.learning.executor import InProcess, RayActors
+from metanas.found import RESULT, BuiltSpace, SearchFolder, read_task, train_found
+from metanas.learning.executor import InProcess, RayActors, one_thread
 from metanas.learning.samples import Classification
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Worker

@@ -41,11 +41,8 @@ def adam_step(
     """
     moments.steps += 1
     part, first, second = weight[box], moments.first[box], moments.second[box]
-    before = [] if used is None else [entries.clone() for entries in (first, second, part)]
-    first.lerp_(gradient, 1 - BETAS[0])
-    second.lerp_(gradient.square(), 1 - BETAS[1])
+    share = 1.0 if used is None else used.to(gradient.dtype)  # of a step that an entry makes: none or a whole one
+    first.lerp_(gradient, share * (1 - BETAS[0]))
+    second.lerp_(gradient.square(), share * (1 - BETAS[1]))
     spread = (second / (1 - BETAS[1] ** moments.steps)).sqrt_().add_(EPSILON)
-    part.addcdiv_(first, spread, value=-rate / (1 - BETAS[0] ** moments.steps))
-    if used is not None:
-        for entries, old in zip((first, second, part), before, strict=True):
-            entries.copy_(torch.where(used, entries, old))
+    part.addcdiv_(first if used is None else first * share, spread, value=-rate / (1 - BETAS[0] ** moments.steps))

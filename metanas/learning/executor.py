@@ -7,7 +7,8 @@ so neither the number of workers nor their speed changes what is computed.
 import ctypes
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -63,9 +64,11 @@ class InProcess:
     workers = 1
 
     def __init__(self, make_worker: Callable[[], Worker]) -> None:
-        self._threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        self._worker = make_worker()
+        keep_freed_memory()
+        with ExitStack() as stack:
+            stack.enter_context(one_thread())
+            self._worker = make_worker()
+            self._while_it_lives = stack.pop_all()
 
     def load(self, network: str, state: State) -> None:
         self._worker.load(network, state)
@@ -91,7 +94,7 @@ class InProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        torch.set_num_threads(self._threads)
+        self._while_it_lives.close()
 
 
 class _Actor:
@@ -127,6 +130,17 @@ def _dealt_back(shares: Sequence[Sequence[R]]) -> list[R]:
     """What was dealt to the workers one after the other, in its order."""
     longest = max(map(len, shares))
     return [share[turn] for turn in range(longest) for share in shares if turn < len(share)]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """As every worker computes, so that a result does not depend on where it was computed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def keep_freed_memory() -> None:

@@ -23,6 +23,7 @@ from metanas.learning.problems import (
 )
 from metanas.learning.supernet import SuperNet, channels_last
 from metanas.spaces.norm import asks_support
+from metanas.spaces.space import Family
 
 DIFFERENCE = 1e-1
 """How far the method "difference" moves the weights, as a length of all together.
@@ -87,11 +88,18 @@ class Learner:
             meta |= {RATE + name: torch.full((inner.steps,), inner.head_rate) for name in HEAD}
         return meta
 
-    def fresh(self, generator: torch.Generator) -> "Learner":
-        """The same network with newly drawn weights."""
-        family = self.supernet.space
-        shared = family.initial_weights(generator)
-        return Learner(SuperNet(family, shared), self.initial_meta(shared, self.inner), self.inner, self.precision)
+    @staticmethod
+    def drawn(
+        family: Family,
+        inner: Inner,
+        precision: Precision,
+        generator: torch.Generator,
+        device: torch.device | str = "cpu",
+    ) -> "Learner":
+        """With newly drawn weights, on a device."""
+        shared = {name: weight.to(device) for name, weight in family.initial_weights(generator).items()}
+        meta = {name: value.to(device) for name, value in Learner.initial_meta(shared, inner).items()}
+        return Learner(SuperNet(family, shared), meta, inner, precision)
 
     @property
     def device(self) -> torch.device:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metanas.api import Architecture
-from metanas.learning.inner import Weights
+from metanas.learning.adam import Moments, adam_step
+from metanas.learning.inner import HEAD, Weights
 from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples
 from metanas.statistics import sign_test
@@ -21,7 +22,6 @@ SIGNIFICANT = 0.05
 COPIES = 4
 """Augmented copies of each sample that show how its class spreads."""
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
 Score = Callable[[Tensor], Tensor]
 
 
@@ -105,7 +105,6 @@ def fine_tune(
     architecture: Architecture,
     support: Samples,
     adaptation: Adaptation,
-    augment: Augment | None,
     generator: torch.Generator,
 ) -> Weights:
     """Weights of body and head for `Learner.logits`, after the learner's inner loop and `adaptation.steps` of Adam.
@@ -118,19 +117,15 @@ def fine_tune(
     if not adaptation.steps:
         return start
     leaves = {name: weight.clone().requires_grad_() for name, weight in start.items()}
-    head = [weight for name, weight in leaves.items() if name.startswith("head.")]
-    body = [weight for name, weight in leaves.items() if not name.startswith("head.")]
-    optimizer = torch.optim.Adam(
-        [{"params": body, "lr": adaptation.body_rate}, {"params": head, "lr": adaptation.head_rate}],
-        fused=True,  # else an eighth of the time is Adam's, a few dozen small tensors one by one
-    )
+    moments = {name: Moments.of(weight) for name, weight in start.items()}
     labels = support.labels.to(learner.device)
+    augment = None if adaptation.augment is None else augmentation(adaptation.augment)
     for _ in range(adaptation.steps):
         inputs = support.inputs if augment is None else augment(support.inputs, generator)
         loss = F.cross_entropy(learner.support_logits(architecture, leaves, inputs), labels)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+        gradients = torch.autograd.grad(loss, list(leaves.values()))
+        for (name, weight), gradient in zip(leaves.items(), gradients, strict=True):
+            adam_step(weight, moments[name], gradient, adaptation.head_rate if name in HEAD else adaptation.body_rate)
     adapted = {name: weight.detach() for name, weight in leaves.items()}
     copies = [] if augment is None else [augment(support.inputs, generator) for _ in range(COPIES)]
     return adapted | learner.discriminant(architecture, adapted, support.inputs, copies, support.labels, support.ways)

@@ -21,6 +21,7 @@ from torch import nn
 from metanas.api import Architecture
 from metanas.errors import MetanasError
 from metanas.files import write_text
+from metanas.learning.executor import one_thread
 from metanas.learning.supernet import channels_last
 from metanas.spaces.space import Features, Space
 
@@ -198,11 +199,9 @@ def _passes(network: Features, image: torch.Tensor, parts: Sequence[nn.Module]) 
             part.register_forward_hook(lambda module, inputs, output: moments.append(time.thread_time())),
         )
     ]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for _ in range(WARM_UP + PASSES):
-        network(image, 0)
-    torch.set_num_threads(threads)
+    with one_thread():
+        for _ in range(WARM_UP + PASSES):
+            network(image, 0)
     for hook in hooks:
         hook.remove()
     seconds = np.diff(np.reshape(moments, (WARM_UP + PASSES, -1, 2)))[WARM_UP:, :, 0]  # (passes, parts)

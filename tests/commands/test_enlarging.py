@@ -12,7 +12,8 @@ from metanas.commands.enlarging import enlarge, enlarge_run
 from metanas.commands.training import train
 from metanas.config import EnlargeConfig, RunConfig
 from metanas.errors import MetanasError
-from metanas.found import EnlargedFolder, one_thread, read_task
+from metanas.found import EnlargedFolder, read_task
+from metanas.learning.executor import one_thread
 from metanas.learning.samples import Samples
 from metanas.measuring.cost import cost
 from metanas.measuring.standalone import Training, accuracy, make_classifier, train_alone

@@ -31,6 +31,7 @@ from metanas.commands.progress import describe
 from metanas.commands.training import train
 from metanas.errors import MetanasError
 from metanas.files import save_arrays
+from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples
 from metanas.learning.state import fill
 from metanas.learning.transfer import fine_tune
@@ -122,7 +123,7 @@ def test_conv4_by_hand(run: RunFolder, evaluation: dict[str, Any]) -> None:
     for index in range(4):
         episode = sampler.episode(index)
         support = Samples(episode.support_inputs, episode.support_labels, 3)
-        weights = fine_tune(learner, (), support, run.config.adaptation, None, torch.Generator())
+        weights = fine_tune(learner, (), support, run.config.adaptation, torch.Generator())
         logits = learner.logits((), weights, episode.support_inputs, episode.query_inputs)
         by_hand.append(float((logits.argmax(1) == episode.query_labels).float().mean()))
     (found,) = [m["accuracies"] for m in evaluation["methods"] if m["method"] == "conv-4"]
@@ -143,11 +144,11 @@ def test_from_scratch_by_hand(run: RunFolder, asked: int, made: int) -> None:
     for index in range(4):
         found.append(ScratchJob(SUPERNET, run.chosen, adaptation, name, index).run(worker).accuracy)
         episode, generator = samplers[name].episode(index), torch_stream(samplers[name].seed, "scratch", index)
-        fresh = trained.fresh(generator)
-        fresh.inner = replace(fresh.inner, steps=0)
+        inner = replace(trained.inner, steps=0)
+        fresh = Learner.drawn(make_space(config), inner, "float32", generator)
         how = replace(adaptation, steps=made, body_rate=3e-3, head_rate=1e-2)
         support = Samples(episode.support_inputs, episode.support_labels, 3)
-        weights = fine_tune(fresh, run.chosen, support, how, None, generator)
+        weights = fine_tune(fresh, run.chosen, support, how, generator)
         logits = fresh.logits(run.chosen, weights, episode.support_inputs, episode.query_inputs)
         by_hand.append(float((logits.argmax(1) == episode.query_labels).float().mean()))
     assert found == pytest.approx(by_hand)

@@ -317,3 +317,14 @@ def test_in_process_gives_the_threads_back() -> None:
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_worker_that_cannot_be_made_leaves_the_threads_as_they_were() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            InProcess(lambda: Broken().run(make_worker()))  # type: ignore[arg-type, return-value, func-returns-value]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

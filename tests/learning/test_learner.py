@@ -284,6 +284,17 @@ def test_dropped_paths_change_the_gradient_by_the_generator_alone_and_leave_no_t
     assert torch.equal(gradient(0.0, 2), whole)
 
 
+def test_drawn_weights_are_on_the_device_and_a_function_of_the_generator() -> None:
+    first, again, other = (
+        Learner.drawn(STAGES, INNER, "float32", torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert all(torch.equal(weight, again.supernet.shared[name]) for name, weight in first.supernet.shared.items())
+    assert any(not torch.equal(weight, other.supernet.shared[name]) for name, weight in first.supernet.shared.items())
+    elsewhere = Learner.drawn(STAGES, INNER, "float32", torch.Generator(), "meta")
+    assert elsewhere.device == torch.device("meta")
+    assert {value.device for value in elsewhere.meta.values()} == {torch.device("meta")}
+
+
 @pytest.mark.parametrize("family", [Stages(size=16), Conv4(1)])
 def test_differences_stay_near_exact_maml_where_units_switch(family: Family) -> None:
     """On digits, by fresh networks as they are meta-trained: ReLU and max pooling everywhere, float32."""

@@ -27,6 +27,7 @@ from metanas.learning.transfer import (
 )
 from metanas.seeding import torch_stream
 from metanas.spaces.stages import Stages
+from tasks.augment import AUGMENTATIONS
 from tests.reference import nearest_prototype, small_episode
 
 SPACE = Stages(size=8, widths=((4, 8), (4, 8)))
@@ -131,7 +132,7 @@ def support_loss(learner: Learner, weights: dict[str, Tensor], support: Samples)
 def test_fine_tuning_lowers_the_loss_of_the_support_set(learner: Learner) -> None:
     support, generator = noisy_support(4), torch.Generator()
     before, after = (
-        fine_tune(learner, SPACE.default, support, Adaptation(steps=steps, body_rate=3e-3), None, generator)
+        fine_tune(learner, SPACE.default, support, Adaptation(steps=steps, body_rate=3e-3), generator)
         for steps in (0, 30)
     )
     assert support_loss(learner, after, support) < 0.8 * support_loss(learner, before, support)
@@ -139,7 +140,7 @@ def test_fine_tuning_lowers_the_loss_of_the_support_set(learner: Learner) -> Non
 
 def test_without_steps_it_is_the_nearest_prototype(learner: Learner) -> None:
     support = noisy_support(3)
-    tuned = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), None, torch.Generator())
+    tuned = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), torch.Generator())
     plain = learner.adapt(SPACE.default, support.inputs, support.labels, support.ways, steps=0)
     assert tuned.keys() == plain.keys()
     for name in plain:
@@ -152,14 +153,14 @@ def test_the_inner_loop_comes_first(learner: Learner) -> None:
     meta = Learner.initial_meta(learner.supernet.shared, inner)
     meta = {name: rate * 0.5 if name != SCALE else rate for name, rate in meta.items()}  # as if learned
     taught = Learner(learner.supernet, meta, inner)
-    tuned = fine_tune(taught, SPACE.default, support, Adaptation(steps=0), None, torch.Generator())
+    tuned = fine_tune(taught, SPACE.default, support, Adaptation(steps=0), torch.Generator())
     expected = taught.adapt(SPACE.default, support.inputs, support.labels, support.ways, steps=2)
-    plain = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), None, torch.Generator())
+    plain = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), torch.Generator())
     for name in expected:
         torch.testing.assert_close(tuned[name], expected[name])
         assert not torch.equal(tuned[name], plain[name])
     still = Adaptation(steps=1, body_rate=0.0, head_rate=0.0)
-    after = fine_tune(taught, SPACE.default, support, still, None, torch.Generator())
+    after = fine_tune(taught, SPACE.default, support, still, torch.Generator())
     for name in expected.keys() - set(HEAD):
         torch.testing.assert_close(after[name], expected[name])
 
@@ -167,9 +168,9 @@ def test_the_inner_loop_comes_first(learner: Learner) -> None:
 def test_rates_of_zero_leave_the_body_alone(learner: Learner) -> None:
     support = noisy_support(3)
     kept = fine_tune(
-        learner, SPACE.default, support, Adaptation(steps=3, body_rate=0.0, head_rate=0.1), None, torch.Generator()
+        learner, SPACE.default, support, Adaptation(steps=3, body_rate=0.0, head_rate=0.1), torch.Generator()
     )
-    moved = fine_tune(learner, SPACE.default, support, Adaptation(steps=3, body_rate=0.1), None, torch.Generator())
+    moved = fine_tune(learner, SPACE.default, support, Adaptation(steps=3, body_rate=0.1), torch.Generator())
     shared = learner.supernet.weights(SPACE.default)
     assert all(torch.equal(kept[name], shared[name]) for name in shared)
     assert not any(torch.equal(moved[name], shared[name]) for name in shared)
@@ -177,7 +178,9 @@ def test_rates_of_zero_leave_the_body_alone(learner: Learner) -> None:
     assert not any(weight.requires_grad for weight in moved.values())
 
 
-def test_the_head_is_the_discriminant_of_the_support_set_and_its_copies(learner: Learner) -> None:
+def test_the_head_is_the_discriminant_of_the_support_set_and_its_copies(
+    learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each image is answered as with the features of the extracted network, normalised by the support set alone."""
     support, copies = noisy_support(3), list[Tensor]()
 
@@ -185,8 +188,9 @@ def test_the_head_is_the_discriminant_of_the_support_set_and_its_copies(learner:
         copies.append(images * torch.rand((), generator=generator))
         return copies[-1]
 
-    still = Adaptation(steps=1, body_rate=0.0, head_rate=0.0)
-    tuned = fine_tune(learner, SPACE.default, support, still, darker, torch_stream(0, "x"))
+    monkeypatch.setitem(AUGMENTATIONS, "darker", darker)
+    still = Adaptation(steps=1, body_rate=0.0, head_rate=0.0, augment="darker")
+    tuned = fine_tune(learner, SPACE.default, support, still, torch_stream(0, "x"))
     inputs = torch.cat([support.inputs, *copies[1:]])
     with torch.no_grad():
         features = learner.supernet.extract(SPACE.default)(inputs, len(support.inputs))
@@ -197,34 +201,34 @@ def test_the_head_is_the_discriminant_of_the_support_set_and_its_copies(learner:
         torch.testing.assert_close(tuned[name], expected[name])
 
 
-def test_every_step_sees_another_augmented_copy(learner: Learner) -> None:
+def test_every_step_sees_another_augmented_copy(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
     support, seen = noisy_support(3), []
 
     def shifted(images: Tensor, generator: torch.Generator) -> Tensor:
         seen.append(images + torch.rand((), generator=generator))
         return seen[-1]
 
-    first, second = (
-        fine_tune(learner, SPACE.default, support, Adaptation(steps=3), shifted, torch_stream(0, "x")) for _ in range(2)
-    )
+    monkeypatch.setitem(AUGMENTATIONS, "shifted", shifted)
+    how = Adaptation(steps=3, augment="shifted")
+    first, second = (fine_tune(learner, SPACE.default, support, how, torch_stream(0, "x")) for _ in range(2))
     assert len(seen) == 2 * (3 + COPIES)
     assert not any(torch.equal(seen[0], other) for other in seen[1 : 3 + COPIES])
     assert torch.equal(seen[0], seen[3 + COPIES])
     assert all(torch.equal(first[name], second[name]) for name in first)
-    plain = fine_tune(learner, SPACE.default, support, Adaptation(steps=3), None, torch_stream(0, "x"))
+    plain = fine_tune(learner, SPACE.default, support, Adaptation(steps=3), torch_stream(0, "x"))
     assert any(not torch.equal(first[name], plain[name]) for name in first)
 
 
 def test_the_supernet_stays_as_it_was(learner: Learner) -> None:
     before = {name: w.clone() for name, w in learner.supernet.shared.items()}
-    fine_tune(learner, SPACE.default, noisy_support(3), Adaptation(steps=3), None, torch.Generator())
+    fine_tune(learner, SPACE.default, noisy_support(3), Adaptation(steps=3), torch.Generator())
     assert all(torch.equal(learner.supernet.shared[name], w) for name, w in before.items())
 
 
 class TestTurns:
     def test_an_answer_is_the_mean_of_eight_views(self, learner: Learner) -> None:
         support, queries = noisy_support(3), noisy_support(2).inputs
-        weights = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), None, torch.Generator())
+        weights = fine_tune(learner, SPACE.default, support, Adaptation(steps=0), torch.Generator())
         plain = [
             learner.logits(SPACE.default, weights, support.inputs, view)
             for mirrored in (queries, queries.transpose(2, 3))
