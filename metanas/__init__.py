@@ -13,6 +13,7 @@ _PUBLIC = {
     "RunFolder": "metanas.run",
     "adapt": "metanas.commands.model",
     "check_pool": "tasks.check",
+    "doctor": "metanas.commands.doctor:check_machine",
     "evaluate": "metanas.commands.evaluation",
     "evaluate_folders": "metanas.commands.evaluation",
     "load_config": "metanas.config",

@@ -114,6 +114,16 @@ def read_pool(
     return make_pool(config.model_copy(update={"hold_out": hold_out or config.hold_out}), data, download)
 
 
+def asked_of_classes(path: Path, settings: Sequence[str] = ()) -> dict[str, tuple[int, int]]:
+    """The fewest shots and queries of a class that episodes of each split take; a pool's own file does not say."""
+    if "sources" in read_keys(path, settings):
+        return {}
+    config = load_config(path, settings)
+    tests = [test.draw.least for test in config.test]
+    asked = {"train": config.train.least, "validation": config.validation.least}
+    return asked | ({"test": (max(shots for shots, _ in tests), max(queries for _, queries in tests))} if tests else {})
+
+
 def left_out(tasks: Sequence[Task]) -> str | None:
     """What lies among the images of tasks and is no sample; None where nothing does."""
     images = (task.inputs for task in tasks if isinstance(task.inputs, CachedImages))

@@ -206,6 +206,9 @@ def adapt(
     run: Run,
     folder: Annotated[Path, typer.Argument(help="The new task: one folder of images a class.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write the model to.")],
+    groups: Annotated[
+        str | None, typer.Option(help="A regular expression: file names in which it finds the same are of one group.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Choose and adapt a network for a new task."""
@@ -214,7 +217,7 @@ def adapt(
     from metanas.run import RunFolder
 
     with make_show() as show:
-        model = run_adapt(RunFolder(run), folder, out, show)
+        model = run_adapt(RunFolder(run), folder, out, show, groups)
     expected = model.expected
     if as_json:
         print_json(
@@ -228,7 +231,7 @@ def adapt(
         return
     print(f"{out}: {len(model.classes)} classes, {make_space(model.config).describe(model.architecture)}")
     if expected.accuracy is None:
-        print("expected accuracy: unknown, a class has one image, so that nothing can be held out")
+        print("expected accuracy: unknown, a class has one image or one group, so that nothing can be held out")
     else:
         print(
             f"expected accuracy: {expected.accuracy:.1%} (95% interval {expected.low:.1%} to {expected.high:.1%}, "

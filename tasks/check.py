@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,10 +58,12 @@ class _Look:
         return looks(self.thumbnails, self.positions)
 
 
-def check_pool(pool: Pool, shots: int, queries: int) -> list[Finding]:
+def check_pool(
+    pool: Pool, shots: int, queries: int, asked: Mapping[str, tuple[int, int]] | None = None
+) -> list[Finding]:
     """Findings on every task of every split, worst first; reads every sample once.
 
-    `shots` and `queries` are what episodes will ask of each class.
+    `shots` and `queries` are what episodes will ask of each class, `asked` what those of a split will where it differs.
     """
     findings: list[Finding] = []
     seen: dict[str, list[tuple[Task, _Look]]] = {}
@@ -69,7 +71,11 @@ def check_pool(pool: Pool, shots: int, queries: int) -> list[Finding]:
         for task in tasks:
             look = _look_at(task)
             seen.setdefault(split, []).append((task, look))
-            findings += [_counts(split, task), *_too_small(task, shots, queries), *_files(task, look)]
+            findings += [
+                _counts(split, task),
+                *_too_small(task, *(asked or {}).get(split, (shots, queries))),
+                *_files(task, look),
+            ]
             findings += _same_in_task(task, look)
     for first, second in combinations(seen, 2):
         findings += _same_in_splits(first, seen[first], second, seen[second])
@@ -108,7 +114,7 @@ def _look_at(task: Task) -> _Look:
 @contextmanager
 def _opened(task: Task) -> Iterator[tuple[Callable[[int], str], Callable[[int], Image.Image]]]:
     """Name and image of each position: as it lies on disk, or as delivered where there is no file."""
-    rows = np.arange(len(task)) if task.rows is None else task.rows
+    rows = task.positions
     if isinstance(task.inputs, CachedImages):
         originals = task.inputs.originals
         with originals.opened() as decode:

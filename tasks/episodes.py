@@ -59,6 +59,11 @@ class EpisodeSpec:
         if self.augment is not None:
             augmentation(self.augment)
 
+    @property
+    def least(self) -> tuple[int, int]:
+        """The fewest shots and queries of a class that an episode may draw."""
+        return _bounds(self.shots)[0], 1 if _is_drawn(self.shots) else self.queries
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -182,18 +187,13 @@ def _check_ways(
             f"Task '{divider.task.name}' has {largest} classes{where}, {least - turns * largest} short of an episode "
             f"of {least} ways: ask for fewer ways."
         )
-    shots, queries = _least(spec)
+    shots, queries = spec.least
     for label in np.concatenate(enough):
         _check_size(divider, int(label), shots, queries)
     if spec.ways == ALL or least >= turns * max(map(len, enough)):  # an episode takes every class
         for labels in enough:
             divider.check(labels, shots, queries)
     return enough
-
-
-def _least(spec: EpisodeSpec) -> tuple[int, int]:
-    """The fewest shots and queries of a class that an episode may draw."""
-    return _bounds(spec.shots)[0], 1 if _is_drawn(spec.shots) else spec.queries
 
 
 def _check_size(divider: Divider, label: int, shots: int, queries: int) -> None:
@@ -240,7 +240,7 @@ def _draw_samples(
     if _is_drawn(spec.shots):
         queries = np.minimum(queries, np.maximum(1, sizes - mean))
     shots = np.minimum(shots, sizes - queries)
-    sides_of, shots, queries = _divided(divider, labels, shots, queries, rng, _least(spec))
+    sides_of, shots, queries = _divided(divider, labels, shots, queries, rng, spec.least)
     support = [rng.permutation(sides_of[label][0])[:count] for label, count in zip(labels, shots, strict=True)]
     query = [rng.permutation(sides_of[label][1])[:count] for label, count in zip(labels, queries, strict=True)]
     return support, query

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -169,6 +170,7 @@ def load_pool(
     }
     if held:
         parts["test"] = tuple(tasks[name] for name in held)
+    _refuse_common_samples(parts)
     if not parts["train"]:
         raise MetanasError(f"Pool '{parsed.name}' has no task left to train on: name some under splits.train.")
     return Pool(parsed.name, **parts, weights=tuple(weight[task.name] for task in parts["train"]))
@@ -289,6 +291,16 @@ def _refuse_overlap(assignment: Assignment) -> None:
                     raise MetanasError(
                         f"splits: class '{min(both)}' of '{name}' lies in {first} and in {second}: take it out of one."
                     )
+
+
+def _refuse_common_samples(parts: Mapping[str, Sequence[Task]]) -> None:
+    """Two sources may hold the same files or set."""
+    for first, second in combinations(parts, 2):
+        for one, other in product(parts[first], parts[second]):
+            if one.inputs.content == other.inputs.content and set(one.positions) & set(other.positions):
+                raise MetanasError(
+                    f"splits: '{one.name}' in {first} and '{other.name}' in {second} share samples: take one out."
+                )
 
 
 def _part(task: Task, classes: tuple[str, ...]) -> Task:

@@ -65,6 +65,11 @@ class Task:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def positions(self) -> np.ndarray:
+        """Of its samples (N,) in `inputs`."""
+        return np.arange(len(self)) if self.rows is None else self.rows
+
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Samples by their position in this task."""
         positions = np.asarray(indices, dtype=np.int64)

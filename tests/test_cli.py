@@ -189,6 +189,34 @@ class TestLife:
         assert code == 0
         assert "nothing can be held out" in out
 
+    def test_the_pool_is_checked_for_what_the_configuration_draws(self, metanas: Command, config: Path) -> None:
+        """Digits have 174 images a class and more; their test takes more, and --shots says otherwise."""
+        asked = ("--set", 'test=[{"name": "t", "draw": {"ways": 3, "shots": 100, "queries": 100}}]')
+        code, out, _ = metanas("pool", "check", config, *asked)
+        assert code == 1
+        assert "an episode takes 100 shots and 100 queries of a class" in out
+        assert metanas("pool", "check", config, "--shots", 2, "--queries", 2, *asked)[0] == 0
+        assert metanas("pool", "check", config)[0] == 0
+
+    def test_images_of_one_board_say_nothing_of_each_other(
+        self, metanas: Command, trained: Path, tmp_path: Path
+    ) -> None:
+        """Two boards of every class, of four images each; the second folder has one board of class 7."""
+        for name, first in (("two", 4), ("one", 8)):
+            for label, size in ((7, first), (8, 4)):
+                for number, file in enumerate(write_digits(tmp_path / name, [label], 0, 8)):
+                    file.rename(file.with_name(f"board{number // size}_{number}.png"))
+        pattern = r"^(board\d+)_"
+        code, out, _ = metanas("adapt", trained, "two", "--out", "model", "--groups", pattern, "--json")
+        assert code == 0
+        assert json.loads(out)["expected"]["samples"] == 16
+        code, out, _ = metanas("adapt", trained, "one", "--out", "other", "--groups", pattern)
+        assert code == 0
+        assert "one image or one group, so that nothing can be held out" in out
+        code, _, err = metanas("adapt", trained, "one", "--out", "third", "--groups", "shift")
+        assert code == 2
+        assert "groups 'shift' does not match the file name of" in err
+
     def test_retrained_predictor_is_used_unless_worse_and_can_be_rolled_back(
         self, metanas: Command, trained: Path
     ) -> None:
@@ -337,15 +365,16 @@ class TestLife:
 class TestModel:
     def test_file_by_file_equals_the_support_in_the_batch(self, trained: Path, digits: tuple[Path, list[Path]]) -> None:
         """Recorded statistics give what the statistics of the support set themselves give."""
-        from metanas.commands.model import _read_support
+        from metanas.commands.model import _read_line
         from metanas.learning.inner import apply_head
+        from metanas.learning.samples import samples_of
 
         folder, files = digits
         run = RunFolder(trained)
         out = folder.parent / "model"
         adapt(run, folder, out)
         model = load_model(out)
-        _, support = _read_support(folder, run.config, print)
+        support = samples_of(_read_line(folder, run.config, None, print))
         images = torch.from_numpy(np.stack([np.asarray(Image.open(file))[None] for file in files])).float() / 255
         with torch.no_grad():
             features = model.network(torch.cat([support.inputs, images]), len(support.inputs))

@@ -14,7 +14,9 @@ from metanas.learning.samples import support_of
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.transfer import Adaptation, answers, choose, fine_tune
 from metanas.learning.worker import NamedEpisode, Worker
+from metanas.search.schedule import SearchSettings
 from metanas.seeding import torch_stream
+from metanas.spaces.ops import scheduled_drop_path
 
 SCRATCH_STEPS = 20
 """Gradient steps from random weights, or as many as the inner loop and adaptation make where these are more."""
@@ -99,17 +101,19 @@ def meta_train_alone(
     architecture: Architecture,
     trainer: MetaTrainer,
     rates: Sequence[tuple[int, float]],
-    tasks: int,
+    settings: SearchSettings,
     show: Callable[[dict[str, Any]], None],
     keep: Callable[[], None] = lambda: None,
 ) -> None:
-    """Meta-trains one architecture: the run's training episodes, steps and `rates`.
+    """Meta-trains one architecture: the run's training episodes, steps, `rates` and dropped paths.
 
     `rates` lists (steps, learning rate) of the run's phases. A trainer that made steps before goes on after them;
     `keep` is called whenever CHUNK more are made.
     """
     total, end, begun, started = sum(steps for steps, _ in rates), 0, trainer.version, time.monotonic()
-    for steps, rate in rates:
+    tasks = settings.tasks_per_step
+    for phase, (steps, rate) in enumerate(rates):
+        trainer.drop_path = scheduled_drop_path(settings.drop_path, phase, len(rates) - 1)
         for start in range(0, steps, CHUNK):
             end += min(CHUNK, steps - start)
             if end <= trainer.version:

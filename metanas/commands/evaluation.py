@@ -173,7 +173,7 @@ def _ready_baseline(folder: RunFolder, config: RunConfig, network: str, executor
     def keep() -> None:
         save_arrays(folder.path / part, trainer.state())
 
-    meta_train_alone(network, architecture, trainer, steps["rates"], config.search.tasks_per_step, show, keep)
+    meta_train_alone(network, architecture, trainer, steps["rates"], config.search, show, keep)
     save_arrays(folder.path / name, weights_of(executor.state(network)))
     (folder.path / part).unlink(missing_ok=True)  # no step, none kept
 

@@ -38,6 +38,7 @@ from tasks.episodes import as_tensor
 from tasks.sources import Where
 from tasks.sources.folder import SUFFIXES
 from tasks.sources.folder import load as load_folder
+from tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -76,24 +77,26 @@ class Model(Adapted):
         return torch.softmax(logits, 1)
 
 
-def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: None) -> Model:
+def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: None, groups: str | None = None) -> Model:
     """A model for the task in `folder` (one subfolder a class), saved as `out`.
 
     The predictor ranks the population and fresh offspring; where one of the best of them does significantly better on
     the support set than the run's choice it is adapted, else the choice is. `show` is told of files that are no
-    images. Raises MetanasError for folders that cannot be learned from.
+    images. Of samples whose file names give the same for the regular expression `groups` none helps to say what is
+    expected of the others. Raises MetanasError for folders that cannot be learned from.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise MetanasError(f"'{out}' is there already; give another --out, or remove it first.")
     config = run.config
     learner = meta_network(run)
     learner.precision = "float32"
-    classes, support = _read_support(folder, config, show)
+    line = _read_line(folder, config, groups, show)
+    support = samples_of(line)
     asked = candidates(run, config)
     out.mkdir(parents=True, exist_ok=True)  # where nothing can be written is told before the work, not after it
     task = None if asked.pool is None else TaskDescriber(learner, asked.pool)(support)
     architecture = choose(learner, asked.best(task), support)
-    held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"))
+    held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"), line.groups)
     supports = [support, *(_without(support, rows) for rows in held_out)]
     weights, *tuned = _fine_tuned(learner, architecture, supports, config)
     expected = _expected(learner, architecture, support, held_out, tuned, config.adaptation)
@@ -105,7 +108,7 @@ def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: No
     with torch.no_grad():
         network(support.inputs, len(support.inputs))
     record_statistics(network, False)
-    model = Model(config, architecture, classes, expected, network.requires_grad_(False), head)
+    model = Model(config, architecture, line.classes, expected, network.requires_grad_(False), head)
     _save(model, out, run)
     return model
 
@@ -146,10 +149,10 @@ def _answer(model: Model, file: Path) -> dict[str, Any]:
     }
 
 
-def _read_support(folder: Path, config: RunConfig, show: Show) -> tuple[tuple[str, ...], Samples]:
+def _read_line(folder: Path, config: RunConfig, groups: str | None, show: Show) -> Task:
     if not folder.is_dir():
         raise MetanasError(f"there is no folder '{folder}'; give one that holds a folder of images for every class.")
-    tasks = load_folder(name=folder.name, form=config.image, where=Where(Path()), path=folder.absolute())
+    tasks = load_folder(name=folder.name, form=config.image, where=Where(Path()), path=folder.absolute(), groups=groups)
     if len(tasks) != 1:
         raise MetanasError(f"'{folder}' holds {len(tasks)} lines; give the folder of one, with its classes inside.")
     task = tasks[0]
@@ -165,7 +168,7 @@ def _read_support(folder: Path, config: RunConfig, show: Show) -> tuple[tuple[st
         )
     if (text := left_out([task])) is not None:
         show({"event": "note", "text": text})
-    return task.classes, samples_of(task)
+    return task
 
 
 def _fine_tuned(

@@ -14,19 +14,25 @@ app = typer.Typer(no_args_is_help=True, help="Task pools.")
 @app.command("check")
 def check(
     pool: Annotated[Path, typer.Argument(help="A pool's YAML file, or a run's configuration.")],
-    shots: Annotated[int, typer.Option(min=1, help="Support samples a class.")] = 5,
-    queries: Annotated[int, typer.Option(min=1, help="Query samples a class.")] = 5,
+    shots: Annotated[int | None, typer.Option(min=1, help="Support samples a class.")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Query samples a class.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="As of train.")] = None,
     hold_out: Annotated[str | None, typer.Option(help="As of train.")] = None,
     data: Data = None,
     download: Annotated[bool, typer.Option("--download", help="As of train.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Look at every file of a pool and say what to do about what is wrong; exit code 1 when something must be done."""
-    from metanas.assembly import read_pool
+    """Look at every file of a pool and say what to do about what is wrong; exit code 1 when something must be done.
+
+    Without --shots and --queries each class must give what the configuration's episodes take of it, and in a pool's own
+    file, which does not say, 5 and 5.
+    """
+    from metanas.assembly import asked_of_classes, read_pool
     from tasks.check import check_pool
 
-    findings = check_pool(read_pool(pool, data, settings or [], hold_out, download), shots, queries)
+    read = read_pool(pool, data, settings or [], hold_out, download)
+    asked = asked_of_classes(pool, settings or []) if shots is queries is None else {}
+    findings = check_pool(read, shots or 5, queries or 5, asked)
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

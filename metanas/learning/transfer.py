@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -52,11 +53,16 @@ class Adaptation:
             augmentation(self.augment)
 
 
-def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+def folds(
+    labels: np.ndarray, count: int, rng: np.random.Generator, groups: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Stratified folds of the sample positions: `count`, or as many as the smallest class has samples.
 
-    Empty when a class has a single sample: nothing can be held out then.
+    With `groups` (S,) no group lies in two of them, and there are fewer where a class lies in few. Empty when a class
+    has a single sample or group: nothing can be held out then.
     """
+    if groups is not None:
+        return _grouped_folds(labels, count, rng, groups)
     counts = np.bincount(labels)
     count = min(count, int(counts[counts > 0].min()))
     if count < 2:
@@ -66,6 +72,17 @@ def folds(labels: np.ndarray, count: int, rng: np.random.Generator) -> list[np.n
         rows = rng.permutation(np.flatnonzero(labels == label))
         fold[rows] = (np.arange(len(rows)) + rng.integers(count)) % count
     return [np.flatnonzero(fold == i) for i in range(count)]
+
+
+def _grouped_folds(labels: np.ndarray, count: int, rng: np.random.Generator, groups: np.ndarray) -> list[np.ndarray]:
+    seed = int(rng.integers(2**31))
+    most = min(len(np.unique(groups[labels == label])) for label in np.unique(labels))
+    for parts in range(min(count, most), 1, -1):
+        splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
+        found = list(splitter.split(labels, labels, groups))
+        if all(set(labels[held]) <= set(labels[kept]) for kept, held in found):
+            return [held for _, held in found]
+    return []
 
 
 def choose(learner: Learner, architectures: Sequence[Architecture], support: Samples) -> Architecture:

@@ -50,9 +50,7 @@ def load(
     try:
         import_module("learn2learn")
     except ImportError as error:
-        raise MetanasError(
-            "needs the package learn2learn, which is not installed: run `make setup`, or install it as README.md says."
-        ) from error
+        raise MetanasError("needs the package learn2learn, which is not installed: run `make setup`.") from error
     given = options or {}
     make: Callable[[], Any]
     if taskset:

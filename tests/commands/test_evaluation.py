@@ -167,6 +167,25 @@ def test_baselines_train_for_as_many_steps_as_the_run(
         assert any(not np.array_equal(weights["net." + name], weight) for name, weight in fresh.items())
 
 
+def test_baselines_drop_paths_as_the_run_did() -> None:
+    """More from phase to phase, up to what the configuration says in the last."""
+    seen: list[tuple[int, float, float]] = []
+
+    class Trainer:
+        version, drop_path = 0, 0.0
+
+        def train(self, steps: list[Any], first_episode: int, rate: float) -> list[tuple[float, float]]:
+            assert first_episode == 2 * self.version
+            seen.append((len(steps), rate, self.drop_path))
+            self.version += len(steps)
+            return [(0.0, 1.0)] * len(steps)
+
+    settings = replace(tiny_config().search, drop_path=0.4, tasks_per_step=2)
+    rates = [(2, 0.1), (0, 0.1), (3, 0.05)]
+    baselines.meta_train_alone("net", (), Trainer(), rates, settings, lambda event: None)  # type: ignore[arg-type]
+    assert seen == [(2, 0.1, 0.0), (3, 0.05, 0.4)]
+
+
 def test_a_second_evaluation_trains_nothing_and_says_the_same(run: RunFolder, evaluation: dict[str, Any]) -> None:
     shown: list[dict[str, Any]] = []
     (again,) = evaluate(run, show=shown.append)

@@ -67,6 +67,35 @@ def test_folds_are_stratified(counts: list[int], asked: int, seed: int) -> None:
         assert max(sizes) < count  # a class never lies in one fold alone
 
 
+@given(
+    groups=st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=5), min_size=2, max_size=4),
+    asked=st.integers(2, 6),
+    seed=st.integers(0, 1000),
+)
+def test_no_group_lies_in_two_folds(groups: list[list[int]], asked: int, seed: int) -> None:
+    """Of classes that have groups of so many samples."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(groups)), [sum(sizes) for sizes in groups])
+    names = np.repeat(np.arange(sum(map(len, groups))), [size for sizes in groups for size in sizes])
+    order = rng.permutation(len(labels))
+    labels, names = labels[order], names[order]
+    parts = folds(labels, asked, rng, names)
+    assert bool(parts) <= (min(map(len, groups)) > 1)
+    assert len(parts) <= min(asked, min(map(len, groups)))
+    if parts:
+        assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
+    for part in parts:
+        kept = np.setdiff1d(np.arange(len(labels)), part)
+        assert not set(names[part]) & set(names[kept])
+        assert set(labels[kept]) == set(labels)
+
+
+def test_folds_by_group_are_as_many_as_asked_where_groups_allow() -> None:
+    labels, names = np.repeat(np.arange(3), 10), np.tile(np.repeat(np.arange(5), 2), 3)
+    parts = folds(labels, 5, np.random.default_rng(0), names)
+    assert sorted(len(part) for part in parts) == [6] * 5
+
+
 def brute_force(learner: Learner, architecture: tuple[int, ...], support: Samples) -> np.ndarray:
     """Leave one out by leaving one out; the statistics of normalisation stay those of the whole support set."""
     network = learner.supernet.extract(architecture)

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.savez(folder / f"{name}.npz", images=images, labels=np.arange(16) % 8, classes=classes)
     (folder / "lines").mkdir()
     for name in "xy":
-        values, labels = np.zeros((4, 5)), np.arange(4)
+        values, labels = np.full((4, 5), ord(name)), np.arange(4)
         np.savez(folder / f"lines/{name}.npz", x_train=values, y_train=labels, x_test=values, y_test=labels)
     return folder
 
@@ -227,3 +227,32 @@ def test_a_file_that_is_no_pool(tmp_path: Path, content: bytes | None) -> None:
         (tmp_path / "pool.yaml").write_bytes(content)
     with pytest.raises(MetanasError, match=f"pool file '{tmp_path}{os.sep}pool.yaml'"):
         load_pool(tmp_path / "pool.yaml", FORM)
+
+
+class TestSharedSamples:
+    """Of two sources that hold the same file."""
+
+    TWICE: ClassVar = {"name": "again", "kind": "npz", "path": "a.npz"}
+
+    def test_in_two_splits_are_refused(self, data: Path) -> None:
+        splits = {"by": "task", "train": ["a", "c"], "validation": ["again"], "test": ["b"]}
+        with pytest.raises(MetanasError, match="'a' in train and 'again' in validation share samples: take one out"):
+            load_pool(spec(splits, self.TWICE), FORM, data)
+
+    def test_held_out_are_refused(self, data: Path) -> None:
+        splits = {"by": "task", "train": ["a", "c"], "validation": ["b"]}
+        with pytest.raises(MetanasError, match="'a' in train and 'again' in test share samples"):
+            load_pool(spec(splits, self.TWICE), FORM, data, hold_out="again")
+
+    def test_other_classes_of_the_same_file_may_be_in_another_split(self, data: Path) -> None:
+        given = {
+            "by": "list",
+            "train": {"a": ["a0", "a1", "a2"], "c": "all"},
+            "validation": {"again": ["a3", "a4"]},
+            "test": {"b": "all"},
+        }
+        assert names(load_pool(spec(given, self.TWICE), FORM, data).validation) == ["again"]
+
+    def test_in_one_split_count_twice(self, data: Path) -> None:
+        splits = {"by": "task", "train": ["a", "again"], "validation": ["b"], "test": ["c"]}
+        assert names(load_pool(spec(splits, self.TWICE), FORM, data).train) == ["a", "again"]
