@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from benchmarks.rounds import arguments, finish, in_turn, ratio, run, table
 from metanas.api import Architecture
 from metanas.errors import MetanasError
-from metanas.learning.executor import InProcess
+from metanas.learning.executor import InProcess, keep_freed_memory
 from metanas.learning.inner import apply_head, prototype_head
 from metanas.learning.learner import Inner, Learner
 from metanas.learning.problems import accuracy
@@ -147,6 +147,8 @@ def alone_afresh(copies: int) -> Steps:
 def peak_memory(make: Callable[[int], Steps], copies: int) -> float:
     """MiB that a fresh process takes for some steps, beyond what imports take."""
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the worker of the shared weights does
+    torch.optim.Adam([torch.zeros(1)])  # PyTorch's first one imports a compiler
     before = peak_of_process()
     steps = make(copies)
     for _ in range(3):

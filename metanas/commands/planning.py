@@ -18,7 +18,14 @@ from metanas.learning.state import pack
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.worker import EvaluationJob, Worker
 from metanas.search.loop import CHUNK
-from metanas.search.schedule import Budget, SearchSettings, evaluations_after, evaluations_of_choice, left_out
+from metanas.search.schedule import (
+    Budget,
+    SearchSettings,
+    evaluations_after,
+    evaluations_of_choice,
+    leader_share,
+    left_out,
+)
 from metanas.spaces.space import Space
 
 PROBE = 8.0
@@ -137,8 +144,11 @@ def _measure(config: RunConfig, space: Space, executor: Executor, set_up: float)
     trainer, rng = MetaTrainer(SUPERNET, executor), np.random.default_rng(config.seed)
     settings = config.search
 
+    phases = range(1, config.budget.choice + 1)
+    share = float(np.mean([leader_share(settings, config.budget, phase) for phase in phases]))
+
     def later() -> Architecture:
-        return space.default if rng.random() < settings.leader_share else space.sample(rng)
+        return space.default if rng.random() < share else space.sample(rng)
 
     return Rates(
         set_up,
@@ -163,13 +173,14 @@ def _step_seconds(trainer: MetaTrainer, draw: Callable[[], Architecture], settin
 
 def _evaluation_seconds(config: RunConfig, space: Space, executor: Executor, rng: np.random.Generator) -> float:
     """Of one evaluation, with all workers at it."""
-    done, begun, episodes = 0, time.monotonic(), tuple(range(min(4, config.search.episodes)))
+    done, begun, steps = 0, time.monotonic(), config.inner.steps
     while time.monotonic() - begun < PROBE:
-        drawn = [space.sample(rng) for _ in range(2 * executor.workers)]
-        executor.run(
-            [EvaluationJob(SUPERNET, a, Cost(0, 0), "validation", episodes, config.inner.steps, 0, 0) for a in drawn]
-        )
-        done += len(drawn) * len(episodes)
+        jobs = []
+        for _ in range(2 * executor.workers):  # each on other episodes: ways may differ between these
+            episodes = tuple(sorted({(done + i) % config.search.episodes for i in range(4)}))
+            jobs.append(EvaluationJob(SUPERNET, space.sample(rng), Cost(0, 0), "validation", episodes, steps, 0, 0))
+            done += len(episodes)
+        executor.run(jobs)
     return (time.monotonic() - begun) / done
 
 
@@ -197,7 +208,7 @@ def _advice(config: RunConfig, rates: Rates, found: Plan, minutes: float) -> str
     text = (
         f"For {minutes:g} minutes train with --minutes {left:.3g}: about {steps} outer steps in place of {found.steps}"
     )
-    if measuring > 60 * left / 3:
-        episodes = max(4, int(config.search.episodes * 20 * left / measuring))
+    episodes = max(4, int(config.search.episodes * 20 * left / measuring)) if measuring else 0
+    if measuring > 60 * left / 3 and episodes < config.search.episodes:
         text += f", and with --set search.episodes={episodes}, as evaluations would take {measuring / (60 * left):.0%}"
     return text + "."
