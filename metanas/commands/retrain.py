@@ -19,8 +19,9 @@ from metanas.commands.blocks import (
 )
 from metanas.commands.gathering import Row, gather, observed_together
 from metanas.errors import MetanasError
+from metanas.measuring.cost import cost
 from metanas.measuring.features import ArchitectureFeatures, blocks_of, chosen_blocks
-from metanas.measuring.latency import LATENCY
+from metanas.measuring.latency import LATENCY, latency_in
 from metanas.measuring.task_description import TaskDescriber
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
@@ -93,7 +94,8 @@ def retrain_predictor(
         refused.append(f"the block 'task': it takes {FEWEST_TASKS} tasks or more to learn how tasks differ.")
     previous = versions.read(versions.history[-1]) if versions.history else None
     context = _context(first, blocks, by_task, previous, samples)
-    features = make_features(config, space, first.path, "latency" in blocks, blocks, context)
+    latency = latency_in(first.path, space, config.image.size, "latency" in blocks)
+    features = make_features(config, space, latency, blocks, context)
     tasks: dict[str, np.ndarray] | None = None
     if by_task:
         tasks = _described(runs, rows, context, previous, samples)
@@ -102,7 +104,7 @@ def retrain_predictor(
         if len({task for _, task, _ in rows}) < FEWEST_TASKS:
             raise MetanasError(" ".join(lost))
     data = _data(features, rows, tasks)
-    fitted, report = retrain(data, _costs(features, rows), config.seed, models)
+    fitted, report = retrain(data, _costs(space, config.image.size, rows), config.seed, models)
     saved = Saved(report.model, config.seed, space.name, seen_by(report.model, data), context)
     number = versions.add(saved, fitted, _card(report, stores, refused))
     try:
@@ -202,9 +204,9 @@ def _data(features: ArchitectureFeatures, rows: Sequence[Row], tasks: Mapping[st
     return Data.of(table, np.array([target for _, _, target in rows]), [task for _, task, _ in rows])
 
 
-def _costs(features: ArchitectureFeatures, rows: Sequence[Row]) -> np.ndarray:
+def _costs(space: Space, size: int, rows: Sequence[Row]) -> np.ndarray:
     """Parameters and multiply-accumulates (n, 2)."""
-    costs = [features.cost(architecture) for architecture, _, _ in rows]
+    costs = [cost(space, architecture, size) for architecture, _, _ in rows]
     return np.array([(own.params, own.macs) for own in costs], dtype=np.float64)
 
 

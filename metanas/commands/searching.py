@@ -16,8 +16,8 @@ from metanas.learning.executor import InProcess, RayActors
 from metanas.learning.samples import Classification
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Worker
-from metanas.measuring.estimation import CostOf, Measured
-from metanas.measuring.features import ArchitectureFeatures
+from metanas.measuring.cost import CostOf, costs
+from metanas.measuring.estimation import Measured
 from metanas.measuring.latency import latency_in
 from metanas.measuring.measures import ALONE, SHARED, TABLE, Estimator, MeasureRecipe, SharedRecipe, TableRecipe
 from metanas.measuring.oneshot import OneShot
@@ -247,7 +247,7 @@ def _asked(config: SearchConfig, space: Space, task: str, parts: Classification,
             f"objective: it weighs accuracy, but the evaluator '{chosen.name}' is a score; name another."
         )
     timed = asks_for_latency(config.strategy, config.limits, config.objective)
-    of = ArchitectureFeatures(space, config.image.size, latency=latency_in(out, space, config.image.size, timed)).cost
+    of = costs(space, config.image.size, latency_in(out, space, config.image.size, timed))
     if chosen.name == SHARED:
         shared = OneShot(space, parts, config.seed)
         return Asked(space, of, task, SHARED, SharedRecipe(space, parts, config.seed), shared)

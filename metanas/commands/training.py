@@ -21,7 +21,9 @@ from metanas.errors import MetanasError
 from metanas.files import save_arrays, write_text
 from metanas.learning.state import weights_of
 from metanas.learning.trainer import MetaTrainer
+from metanas.measuring.cost import costs
 from metanas.measuring.features import ArchitectureFeatures, chosen_blocks
+from metanas.measuring.latency import latency_in
 from metanas.run import RunFolder, RunListener
 from metanas.search.catalogue import make_limits, make_strategy
 from metanas.search.loop import Outcome, Search, learn
@@ -59,10 +61,11 @@ def train(
     space = make_space(config)
     counted = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
     blocks = _search_blocks(config, space, counted)
-    timed = counted or "latency" in blocks
+    latency = latency_in(out, space, config.image.size, counted or "latency" in blocks)
     context = scoring_batch(config, pool) if "zero-cost" in blocks else {}
-    features = make_features(config, space, out, timed, blocks, context)
-    limits = make_limits(features.cost, config.search.limits)
+    features = make_features(config, space, latency, blocks, context)
+    cost = costs(space, config.image.size, latency)
+    limits = make_limits(cost, config.search.limits)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder.begin(config, resume)
     folder.tell_changes(pool.contents, show)
@@ -85,7 +88,7 @@ def train(
             strategy=strategy,
             screen=screen,
             features=features,
-            cost=features.cost,
+            cost=cost,
             inner_steps=config.inner.steps,
             budget=config.budget,
             settings=config.search,

@@ -14,10 +14,10 @@ import numpy as np
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.learning.executor import Executor
 from metanas.learning.worker import EvaluationJob, Worker, evaluated
+from metanas.measuring.cost import CostOf
 from metanas.spaces.genes import Genotypes
 
 Record = Callable[[Sequence[Evaluation]], None]
-CostOf = Callable[[Architecture], Cost]
 
 
 class Evaluator(Protocol):

@@ -7,8 +7,8 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from metanas.api import Architecture, Cost
 from metanas.errors import MetanasError
+from metanas.measuring.cost import CostOf
 from metanas.parsing import parse
 from metanas.search.controller import Ppo, Reinforce
 from metanas.spaces.genes import Genotypes
@@ -75,7 +75,7 @@ def make_strategy(
     return kind(space, size, **parts, **_checked(key, name, kind, options))
 
 
-def make_limits(cost: Callable[[Architecture], Cost], most: Mapping[str, float]) -> Limits | None:
+def make_limits(cost: CostOf, most: Mapping[str, float]) -> Limits | None:
     """The limits of a configuration, None where it has none. Raises MetanasError for a cost that does not exist."""
     return Limits(cost, most) if most else None
 
