@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from metanas.api import Architecture
 from metanas.assembly import only_images, space_for
-from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config
+from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config, read_keys
 from metanas.errors import MetanasError
 from metanas.files import load_arrays
 from metanas.files import whole as whole_file
@@ -19,7 +19,7 @@ from metanas.learning.samples import Classification, split_task
 from metanas.learning.worker import evaluated
 from metanas.measuring.cost import cost
 from metanas.measuring.standalone import Classifier, accuracy, make_classifier, train_alone
-from metanas.run import Folder
+from metanas.run import Folder, RunFolder
 from metanas.spaces.scaling import Scalable
 from metanas.store import Store
 from tasks.sources import Where, load_source
@@ -73,6 +73,12 @@ class EnlargedFolder(FoundFolder):
     """What `metanas enlarge` wrote."""
 
     COMMAND = "metanas enlarge RUN"
+
+
+def open_run(path: Path) -> RunFolder | SearchFolder:
+    """What `metanas train` or `metanas search` wrote, finished or not. Raises MetanasError where there is none."""
+    folder = SearchFolder(path)
+    return RunFolder(path) if "pool" in read_keys(folder._config()) else folder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from typing import Any
 
 from metanas.api import Architecture, Show
 from metanas.commands.earlier import earlier_predictors, earlier_weights
-from metanas.commands.training import asks_for_latency
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
 from metanas.found import RESULT, BuiltSpace, SearchFolder, one_thread, read_task, train_found
@@ -24,7 +23,7 @@ from metanas.measuring.oneshot import OneShot
 from metanas.measuring.scores import SCORES
 from metanas.parsing import parse
 from metanas.run import Recorder
-from metanas.search.catalogue import DARTS, ENAS, STRATEGIES, make_limits, make_strategy
+from metanas.search.catalogue import DARTS, ENAS, STRATEGIES, asks_for_latency, make_limits, make_strategy
 from metanas.search.darts import Darts, DartsSettings
 from metanas.search.rounds import Progress, Rounds, run_darts
 from metanas.seeding import torch_stream

@@ -1,8 +1,6 @@
 """`metanas train`: the whole search, into a run's folder."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from metanas.api import Show
 from metanas.assembly import (
@@ -25,9 +23,8 @@ from metanas.measuring.cost import costs
 from metanas.measuring.features import ArchitectureFeatures, chosen_blocks
 from metanas.measuring.latency import latency_in
 from metanas.run import RunFolder, RunListener
-from metanas.search.catalogue import make_limits, make_strategy
+from metanas.search.catalogue import asks_for_latency, make_limits, make_strategy
 from metanas.search.loop import Outcome, Search, learn
-from metanas.search.objective import LatencyReward
 from metanas.search.schedule import Progress, outer_rate
 from metanas.spaces.space import Space
 from metanas.store import Store
@@ -110,14 +107,6 @@ def _settled(config: RunConfig, folder: RunFolder, resume: bool) -> RunConfig:
         return config
     begun = resume and (folder.path / "config.yaml").is_file()
     return config.model_copy(update={"precision": folder.config.precision if begun else precision_of(config)})
-
-
-def asks_for_latency(
-    strategy: Mapping[str, Any], limits: Mapping[str, float], objective: LatencyReward | None = None
-) -> bool:
-    """Whether anything in a configuration counts the seconds of an architecture."""
-    # A strategy, or the one inside a race, names its costs; what is wrong with them is said when it is made.
-    return objective is not None or "latency" in limits or "latency" in str(strategy)
 
 
 def _search_blocks(config: RunConfig, space: Space, counted: bool) -> tuple[str, ...]:

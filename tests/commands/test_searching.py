@@ -370,6 +370,9 @@ class TestEnlarging:
         SearchFolder(tmp_path / "begun").begin(tiny_search(data), resume=False)
         with pytest.raises(MetanasError, match=r"has no result\.json, it did not finish; continue it with `metanas se"):
             enlarge_run(tmp_path / "begun", self.larger(data), tmp_path / "larger")
+        RunFolder(tmp_path / "meta").begin(tiny_config(), resume=False)
+        with pytest.raises(MetanasError, match=r"has no population\.json, it did not finish; .* `metanas train"):
+            enlarge_run(tmp_path / "meta", self.larger(data), tmp_path / "larger")
         with pytest.raises(MetanasError, match="is no run"):
             enlarge_run(tmp_path / "nowhere", self.larger(data), tmp_path / "larger")
         assert not (tmp_path / "larger").exists()
