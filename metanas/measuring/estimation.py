@@ -7,7 +7,6 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -18,12 +17,6 @@ from metanas.measuring.cost import CostOf
 from metanas.spaces.genes import Genotypes
 
 Record = Callable[[Sequence[Evaluation]], None]
-
-
-class Evaluator(Protocol):
-    """Results in the order of the architectures; None for one that failed, whose reason is in its record."""
-
-    def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]: ...
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Cells(Genes):
         for key, names, known in (("operations", operations, OPERATIONS), ("combine", combine, COMBINATIONS)):
             if not names or len(set(names)) < len(names) or not set(names) <= set(known):
                 raise MetanasError(
-                    f"Cells: {key} must be different names out of {', '.join(known)}, but is {list(names)}."
+                    f"space.cells: {key} must be different names out of {', '.join(known)}, but is {list(names)}."
                 )
         one_cell = [
             count
