@@ -22,7 +22,7 @@ from metanas.measuring.standalone import Classifier, accuracy, make_classifier, 
 from metanas.run import Folder, RunFolder
 from metanas.spaces.scaling import Scalable
 from metanas.store import Store
-from tasks.sources import Where, load_source
+from tasks.sources import Where, data_folder, load_source
 from tasks.task import ImageForm, Task
 
 RESULT, WEIGHTS = "result.json", "weights.safetensors"
@@ -100,7 +100,7 @@ def read_task(config: TaskConfig, data: Path | None, download: bool = False) -> 
     if config.data is None:
         raise MetanasError("data: name a source, such as {name: digits, kind: sklearn, set: digits}, or a table.")
     source = config.data
-    where = Where(data=data, download=download)
+    where = Where(data=data_folder(data), download=download)
     tasks = load_source(source.kind, source.name, config.image, where, source.model_extra or {})
     named = [task for task in tasks if config.task in (None, task.name)]
     if len(named) != 1:
