@@ -24,15 +24,18 @@ class Cost:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one architecture did on one episode; a failure is a record too, with its traceback."""
+    """What one architecture did on one episode, by one measure or in one training.
+
+    A failure is a record too, with its traceback.
+    """
 
     architecture: Architecture
     space: str
     generation: int
     weights_version: int
-    split: str
+    split: str  # of the episodes, or a measure ("alone at 0.25"), "grid" (a point of scaling) or "final" (a training)
     task: str
-    episode: int  # index in the stream of `seed` and `split`
+    episode: int  # index in the stream of `seed` and `split`, 0 where that is none of episodes
     seed: int
     params: int
     macs: int

@@ -12,7 +12,8 @@ from metanas.commands.doctor import check_machine, shadows
 from metanas.commands.options import Data, Json, Run, print_json
 from metanas.commands.pools import app as pool_commands
 from metanas.commands.predictor import app as predictor_commands
-from metanas.commands.progress import half_width, make_show
+from metanas.commands.progress import make_show
+from metanas.commands.wording import half_width
 from metanas.errors import MetanasError
 
 app = typer.Typer(

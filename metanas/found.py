@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from metanas.api import Architecture
 from metanas.assembly import only_images, space_for
-from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config
+from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config, read_keys
 from metanas.errors import MetanasError
 from metanas.files import load_arrays
 from metanas.files import whole as whole_file
@@ -17,10 +17,10 @@ from metanas.learning.samples import Classification, split_task
 from metanas.learning.worker import evaluated
 from metanas.measuring.cost import cost
 from metanas.measuring.standalone import Classifier, accuracy, make_classifier, train_alone
-from metanas.run import Folder
+from metanas.run import Folder, RunFolder
 from metanas.spaces.scaling import Scalable
 from metanas.store import Store
-from tasks.sources import Where, load_source
+from tasks.sources import Where, data_folder, load_source
 from tasks.task import ImageForm, Task
 
 RESULT, WEIGHTS = "result.json", "weights.safetensors"
@@ -73,6 +73,12 @@ class EnlargedFolder(FoundFolder):
     COMMAND = "metanas enlarge RUN"
 
 
+def open_run(path: Path) -> RunFolder | SearchFolder:
+    """What `metanas train` or `metanas search` wrote, finished or not. Raises MetanasError where there is none."""
+    folder = SearchFolder(path)
+    return RunFolder(path) if "pool" in read_keys(folder._config()) else folder
+
+
 @dataclass(frozen=True)
 class BuiltSpace:
     """A space as a configuration says it, for images of a form, `depth` times as deep and `width` times as wide."""
@@ -92,7 +98,7 @@ def read_task(config: TaskConfig, data: Path | None, download: bool = False) -> 
     if config.data is None:
         raise MetanasError("data: name a source, such as {name: digits, kind: sklearn, set: digits}, or a table.")
     source = config.data
-    where = Where(data=data, download=download)
+    where = Where(data=data_folder(data), download=download)
     tasks = load_source(source.kind, source.name, config.image, where, source.model_extra or {})
     named = [task for task in tasks if config.task in (None, task.name)]
     if len(named) != 1:

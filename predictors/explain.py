@@ -13,7 +13,6 @@ class Swap:
     """A copy of an architecture in which one gene has another value, and what the copy is predicted to gain."""
 
     gene: int
-    value: int
     architecture: Architecture
     gain: float
 
@@ -27,16 +26,16 @@ def swaps(
     (graph, costs) changes with it. `predict` gives means (n,).
     """
     others = [
-        (gene, value, (*architecture[:gene], value, *architecture[gene + 1 :]))
+        (gene, (*architecture[:gene], value, *architecture[gene + 1 :]))
         for gene, count in enumerate(choices)
         for value in range(count)
         if value != architecture[gene]
     ]
     if not others:
         return []
-    means = predict([architecture, *(swapped for _, _, swapped in others)])
+    means = predict([architecture, *(swapped for _, swapped in others)])
     gains = (means[1:] - means[0]).tolist()
-    return [Swap(gene, value, swapped, gain) for (gene, value, swapped), gain in zip(others, gains, strict=True)]
+    return [Swap(gene, swapped, gain) for (gene, swapped), gain in zip(others, gains, strict=True)]
 
 
 def gene_effects(found: Sequence[Swap], genes: int) -> np.ndarray:

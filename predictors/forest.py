@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.ensemble import ExtraTreesRegressor
 
 TREES = 100
-LEAF = 1
 SHARE = 0.5
 """Of the columns that a split may choose from: among graph statistics and paths, half did as well as all."""
 
@@ -14,9 +13,9 @@ SHARE = 0.5
 class ForestPredictor:
     """Mean and spread over `trees`: extremely randomised (Geurts et al. 2006), or `kind` RandomForestRegressor."""
 
-    def __init__(self, seed: int, trees: int = TREES, leaf: int = LEAF, kind: Any = ExtraTreesRegressor) -> None:
+    def __init__(self, seed: int, trees: int = TREES, kind: Any = ExtraTreesRegressor) -> None:
         self.seed = seed
-        self._forest = kind(trees, min_samples_leaf=leaf, max_features=SHARE, random_state=seed, n_jobs=1)
+        self._forest = kind(trees, max_features=SHARE, random_state=seed, n_jobs=1)
 
     def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
         """Learns from features (n, d) and targets (n,), n at least 1, and forgets what it learned before."""

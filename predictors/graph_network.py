@@ -64,13 +64,13 @@ class GraphNetwork:
     afterwards, by a straight line of least squares. Raises MetanasError for features without that block.
     """
 
-    def __init__(self, seed: int, layout: Layout, loss: Loss = "squared", members: int = MEMBERS) -> None:
+    def __init__(self, seed: int, layout: Layout, loss: Loss = "squared") -> None:
         if "adjacency" not in dict(layout):
             raise MetanasError(
                 "a graph network reads the block 'adjacency', which these features lack: this space gives no graphs; "
                 "choose another model."
             )
-        self.seed, self.loss, self.members = seed, loss, members
+        self.seed, self.loss = seed, loss
         self.adjacency = columns(layout, "adjacency")
         self._networks: list[_Network] = []
 
@@ -80,7 +80,7 @@ class GraphNetwork:
         graphs, scaled = self._graphs(features), (targets - self._centre) / self._scale
         with torch.random.fork_rng(devices=[]):
             single = torch.from_numpy(scaled).float()
-            self._networks = [self._train(graphs, single, member) for member in range(self.members)]
+            self._networks = [self._train(graphs, single, member) for member in range(MEMBERS)]
         self._lines = np.array([self._line(network, graphs, scaled) for network in self._networks])
         return self
 
@@ -101,7 +101,7 @@ class GraphNetwork:
         """What `arrays` of another said, in place of a fit."""
         (self._centre, self._scale), self._lines = arrays["scale"].tolist(), arrays["lines"]
         self._networks = []
-        for member in range(self.members):
+        for member in range(MEMBERS):
             weights = {
                 name.removeprefix(f"{member}."): torch.tensor(array)
                 for name, array in arrays.items()

@@ -46,14 +46,14 @@ class Ridge:
 class Ensemble:
     """Several fits of one scikit-learn model, each to a bootstrap sample; their spread is that of their answers."""
 
-    def __init__(self, model: Callable[[int], RegressorMixin], seed: int, members: int = MEMBERS) -> None:
-        self._make, self.seed, self.members = model, seed, members
+    def __init__(self, model: Callable[[int], RegressorMixin], seed: int) -> None:
+        self._make, self.seed = model, seed
 
     def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
         self._centre, self._scale = float(targets.mean()), float(targets.std()) or 1.0
         scaled = (targets - self._centre) / self._scale
         self._models = []
-        for member in range(self.members):
+        for member in range(MEMBERS):
             rows = stream(self.seed, "bootstrap", member).integers(len(targets), size=len(targets))
             model = self._make(int(stream(self.seed, "member", member).integers(2**31)))
             _fit(model, features[rows], scaled[rows])

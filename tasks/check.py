@@ -299,5 +299,5 @@ def _number(count: int, task: Task) -> str:
     return f"{count} {NOUNS[task.modality][count != 1]}"
 
 
-def _examples(items: Sequence[str], shown: int = 3) -> str:
-    return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")
+def _examples(items: Sequence[str]) -> str:
+    return ", ".join(items[:3]) + (f" and {len(items) - 3} more" if len(items) > 3 else "")

@@ -9,7 +9,6 @@ A pool is a YAML file, or the same mapping inside a run's config:
     splits: {by: class, fractions: {train: 0.8, validation: 0.2}, test: [lines/*]}
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from metanas.errors import MetanasError
 from metanas.parsing import parse
 from metanas.seeding import stream
-from tasks.sources import Where, load_source
+from tasks.sources import Where, data_folder, load_source
 from tasks.task import ImageForm, Task
 
 SPLITS = ("train", "validation", "test")
@@ -148,9 +147,7 @@ def load_pool(
         base = base or spec.parent
         spec = _read_yaml(spec)
     parsed = _parse(spec)
-    if data is None and (named := os.environ.get("METANAS_DATA")):
-        data = Path(named)
-    where = Where(base, data, download)
+    where = Where(base, data_folder(data), download)
     by_source = {
         source.name: load_source(source.kind, source.name, form, where, source.model_extra or {})
         for source in parsed.sources

@@ -15,7 +15,7 @@ from metanas.learning.samples import Samples, support_of
 from metanas.learning.state import fill
 from metanas.learning.worker import Worker
 from metanas.measuring.features import ArchitectureFeatures
-from metanas.measuring.latency import latency_in
+from metanas.measuring.latency import LatencyTable, latency_in
 from metanas.measuring.task_description import TaskDescriber, embedding, unit
 from metanas.measuring.untrained import UntrainedScores
 from metanas.run import RunFolder
@@ -37,10 +37,9 @@ on, "batch.inputs" (N, C, H, W) and "batch.labels" (N,), and "pool" (T, D), the 
 
 
 def make_features(
-    config: RunConfig, space: Space, run: Path, timed: bool, blocks: Sequence[str], context: Context
+    config: RunConfig, space: Space, latency: LatencyTable | None, blocks: Sequence[str], context: Context
 ) -> ArchitectureFeatures:
-    """Architectures in `blocks`; where they are `timed`, with the latency table in the folder of the run."""
-    latency = latency_in(run, space, config.image.size, timed)
+    """Architectures in `blocks`; seconds are those of the table, which the block "latency" needs."""
     scores = None
     if "zero-cost" in blocks:
         inputs, labels = (torch.from_numpy(context[f"batch.{part}"]) for part in ("inputs", "labels"))
@@ -52,9 +51,8 @@ def make_features(
 def features_of(run: RunFolder, config: RunConfig, space: Space, saved: Saved) -> ArchitectureFeatures:
     """Architectures as the saved predictor of a run sees them."""
     layout = dict(saved.data.table.layout)
-    return make_features(
-        config, space, run.path, "latency" in layout, [name for name in layout if name != "task"], saved.context
-    )
+    latency = latency_in(run.path, space, config.image.size, "latency" in layout)
+    return make_features(config, space, latency, [name for name in layout if name != "task"], saved.context)
 
 
 def scoring_batch(config: RunConfig, pool: Pool) -> Context:

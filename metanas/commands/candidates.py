@@ -8,7 +8,7 @@ from metanas.api import Architecture
 from metanas.assembly import make_space
 from metanas.commands.blocks import features_of
 from metanas.config import RunConfig
-from metanas.measuring.features import ArchitectureFeatures
+from metanas.measuring.cost import costs
 from metanas.measuring.latency import latency_in
 from metanas.run import RunFolder
 from metanas.search.catalogue import make_limits
@@ -62,4 +62,4 @@ def _limits(run: RunFolder, config: RunConfig, space: Space) -> Limits | None:
     """Seconds count by the run's table where they are limited, whether the predictor sees them or not."""
     limits = config.search.limits
     latency = latency_in(run.path, space, config.image.size, "latency" in limits)
-    return make_limits(ArchitectureFeatures(space, config.image.size, latency=latency).cost, limits)
+    return make_limits(costs(space, config.image.size, latency), limits)

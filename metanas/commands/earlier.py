@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
-from metanas.found import FINAL, RESULT, SearchFolder
+from metanas.found import FINAL, RESULT, WEIGHTS, SearchFolder, open_run
 from metanas.measuring.measures import SHARED
 from metanas.run import RunFolder
 from metanas.search.catalogue import ENAS
@@ -56,11 +56,9 @@ def earlier_weights(config: SearchConfig, path: Path) -> dict[str, Tensor]:
 
     Raises MetanasError when there are none, and for another space or other images.
     """
-    if (path / "config.yaml").is_file() and not any(
-        (path / name).is_file() for name in (RESULT, "weights.safetensors")
-    ):
+    run = open_run(path)
+    if not any((path / name).is_file() for name in (RESULT, WEIGHTS)):
         raise MetanasError(f"evaluator.warm_start: the run '{path}' did not finish; go on with it by --resume.")
-    run = SearchFolder(path) if (path / RESULT).is_file() else RunFolder(path)
     if (run.config.space, run.config.image) != (config.space, config.image):
         raise MetanasError(
             f"evaluator.warm_start: the run '{path}' has another space or other images; take over its 'space' and "

@@ -15,7 +15,7 @@ from typing import Any
 from metanas.api import Architecture, Evaluation, Show
 from metanas.config import EnlargeConfig, SearchConfig
 from metanas.errors import MetanasError
-from metanas.found import BuiltSpace, EnlargedFolder, SearchFolder, read_task, train_found
+from metanas.found import BuiltSpace, EnlargedFolder, SearchFolder, open_run, read_task, train_found
 from metanas.learning.executor import one_thread
 from metanas.learning.samples import Classification, Samples
 from metanas.learning.worker import evaluated
@@ -78,7 +78,7 @@ def enlarge_run(
     that was tried; a finished one is left as it is. Raises MetanasError before anything is written when run,
     configuration or folder are not as they should be.
     """
-    found = RunFolder(run) if (run / "population.json").exists() else SearchFolder(run)
+    found = open_run(run)
     searched = found.config
     if isinstance(searched, SearchConfig) and searched.table is not None:
         raise MetanasError(f"'{run}' searched a table, whose cells are built by its benchmark and not here.")

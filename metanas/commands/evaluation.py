@@ -25,7 +25,7 @@ from metanas.commands.baselines import AdaptationJob, FrozenJob, Score, ScratchJ
 from metanas.commands.blocks import DescriptionJob
 from metanas.commands.candidates import candidates
 from metanas.commands.kept_scores import KeptScores
-from metanas.commands.progress import half_width
+from metanas.commands.wording import half_width
 from metanas.config import RunConfig, TestConfig
 from metanas.errors import MetanasError
 from metanas.files import save_arrays

@@ -10,7 +10,7 @@ from metanas.api import Architecture, Evaluation
 from metanas.assembly import make_space
 from metanas.errors import MetanasError
 from metanas.measuring.cost import cost
-from metanas.measuring.estimation import observations
+from metanas.measuring.estimation import compared, observations
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
 from metanas.store import NewerStore, Store, shown
@@ -24,11 +24,9 @@ Observe = Callable[[Sequence[Evaluation], Architecture], list[Row]]
 
 def observed(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[Row]:
     """Mean differences to `anchor`, one a pair of architecture and task."""
-    bases = _bases(evaluations, anchor)
     found: dict[tuple[Architecture, str], list[float]] = defaultdict(list)
-    for e in evaluations:
-        if e.accuracy is not None and (base := bases.get(_episode(e))) is not None:
-            found[e.architecture, e.task].append(e.accuracy - base)
+    for e, own, base in compared(evaluations, anchor):
+        found[e.architecture, e.task].append(own - base)
     return [(architecture, task, float(np.mean(gaps))) for (architecture, task), gaps in found.items()]
 
 
@@ -61,8 +59,7 @@ def gather(run: RunFolder, stores: Sequence[str], observe: Observe = observed) -
                 continue
             # What was measured beside them says what new evaluations compare with, be it new or not.
             usable = [e for e in own if e in mine and (e not in seen or e.architecture == space.default)]
-            bases = _bases(usable, space.default)
-            bare += sum(e.accuracy is not None and _episode(e) not in bases for e in usable)
+            bare += sum(e.accuracy is not None for e in usable) - len(list(compared(usable, space.default)))
             rows += observe(usable, space.default)
         if bare:
             refused.append(
@@ -97,16 +94,6 @@ def _left_out(
             f"{odd[0].architecture}{form} with {odd[0].params} parameters and {odd[0].macs} multiply-accumulates: they "
             "are left out; give stores of runs with this run's space.options and image.size."
         )
-
-
-def _episode(e: Evaluation) -> tuple[int, int, int, str, int]:
-    """Weights and episodes differ between generations; what was measured on the same of both can be compared."""
-    return e.weights_version, e.generation, e.seed, e.split, e.episode
-
-
-def _bases(evaluations: Sequence[Evaluation], anchor: Architecture) -> dict[tuple[int, int, int, str, int], float]:
-    """What `anchor` reached, by weights and episode."""
-    return {_episode(e): e.accuracy for e in evaluations if e.architecture == anchor and e.accuracy is not None}
 
 
 @lru_cache(maxsize=65536)  # a network has as many rows as it saw episodes

@@ -1,6 +1,5 @@
 """How far it is: a moving bar on a terminal, plain lines elsewhere, always on standard error."""
 
-import math
 import sys
 import time
 from collections.abc import Hashable, Iterator, Mapping
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from metanas.api import Show
+from metanas.commands.wording import half_width
 
 FREQUENT = ("steps", "baseline", "answers", "round", "weights", "darts")
 PAUSE = 10.0
@@ -73,11 +73,6 @@ def describe(event: dict[str, Any]) -> str:
 def _work(event: Mapping[str, Any]) -> Hashable:
     """What an event's share of time is of."""
     return event.get("test"), event.get("method"), event.get("network")
-
-
-def half_width(half: float) -> str:
-    """Of an interval, to stand behind a mean: nothing for one episode, which has none."""
-    return "" if math.isnan(half) else f" +- {half:.2%}"
 
 
 def _plain() -> Show:

@@ -19,8 +19,9 @@ from metanas.commands.blocks import (
 )
 from metanas.commands.gathering import Row, gather, observed_together
 from metanas.errors import MetanasError
+from metanas.measuring.cost import cost
 from metanas.measuring.features import ArchitectureFeatures, blocks_of, chosen_blocks
-from metanas.measuring.latency import LATENCY
+from metanas.measuring.latency import LATENCY, latency_in
 from metanas.measuring.task_description import TaskDescriber
 from metanas.run import RunFolder
 from metanas.spaces.space import Space
@@ -70,39 +71,21 @@ def retrain_predictor(
     Raises MetanasError when too little is left, and where the new version, which is kept, cannot be compared with the
     one in use.
     """
+    runs, foreign = _of_one_space(runs)
     first = runs[0]
     config, space = first.config, make_space(first.config)
-    others = [run for run in runs if run.config.space != config.space]
-    runs = [run for run in runs if run not in others]
     stores = [*(run.store_url for run in runs), *stores]
     rows, refused = gather(first, stores)
-    refused += [
-        f"the run '{run.path}', whose space or space.options are others than those of '{first.path}', so that their "
-        "architectures are other networks; retrain its own predictor with it."
-        for run in others
-    ]
+    refused += foreign
     versions = Versions(first.path)
     try:
         versions.adopt()
     except MetanasError as error:
         refused.append(f"the predictor in use, with which the new one is not compared: {error}")
-    blocks = _blocks(space, models, without, timed=(first.path / LATENCY).is_file())
-    by_task = "task" not in without
-    if by_task and len({task for _, task, _ in rows}) < FEWEST_TASKS:
-        by_task = False
-        refused.append(f"the block 'task': it takes {FEWEST_TASKS} tasks or more to learn how tasks differ.")
     previous = versions.read(versions.history[-1]) if versions.history else None
-    context = _context(first, blocks, by_task, previous, samples)
-    features = make_features(config, space, first.path, "latency" in blocks, blocks, context)
-    tasks: dict[str, np.ndarray] | None = None
-    if by_task:
-        tasks = _described(runs, rows, context, previous, samples)
-        rows, lost = _known(rows, tasks)
-        refused += lost
-        if len({task for _, task, _ in rows}) < FEWEST_TASKS:
-            raise MetanasError(" ".join(lost))
-    data = _data(features, rows, tasks)
-    fitted, report = retrain(data, _costs(features, rows), config.seed, models)
+    data, costs, context, lost = _learned(runs, rows, models, without, previous, samples)
+    refused += lost
+    fitted, report = retrain(data, costs, config.seed, models)
     saved = Saved(report.model, config.seed, space.name, seen_by(report.model, data), context)
     number = versions.add(saved, fitted, _card(report, stores, refused))
     try:
@@ -133,6 +116,51 @@ def watch(run: RunFolder, stores: Sequence[str], samples: Path | None = None) ->
         refused += lost
     features = features_of(run, run.config, make_space(run.config), saved)
     return Watched(drift(saved, _data(features, rows, tasks) if rows else None, names, known), tuple(refused))
+
+
+def _of_one_space(runs: Sequence[RunFolder]) -> tuple[list[RunFolder], list[str]]:
+    """The runs of the first one's space, and a sentence for each other."""
+    first, space = runs[0].path, runs[0].config.space
+    others = [run for run in runs if run.config.space != space]
+    return [run for run in runs if run not in others], [
+        f"the run '{run.path}', whose space or space.options are others than those of '{first}', so that their "
+        "architectures are other networks; retrain its own predictor with it."
+        for run in others
+    ]
+
+
+def _learned(
+    runs: Sequence[RunFolder],
+    rows: Sequence[Row],
+    models: Sequence[str],
+    without: Sequence[str],
+    previous: Saved | None,
+    samples: Path | None,
+) -> tuple[Data, np.ndarray, Context, list[str]]:
+    """What a predictor learns from the rows, their networks' costs (n, 2), and what features are made from.
+
+    With a sentence for what is left out of it. Raises MetanasError where too few tasks can be described.
+    """
+    run = runs[0]
+    config, space = run.config, make_space(run.config)
+    blocks = _blocks(space, models, without, timed=(run.path / LATENCY).is_file())
+    by_task = "task" not in without and _enough(rows)
+    context = _context(run, blocks, by_task, previous, samples)
+    latency = latency_in(run.path, space, config.image.size, "latency" in blocks)
+    features = make_features(config, space, latency, blocks, context)
+    tasks, lost = None, list[str]()
+    if by_task:
+        tasks = _described(runs, rows, context, previous, samples)
+        rows, lost = _known(rows, tasks)
+        if not _enough(rows):
+            raise MetanasError(" ".join(lost))
+    elif "task" not in without:
+        lost = [f"the block 'task': it takes {FEWEST_TASKS} tasks or more to learn how tasks differ."]
+    return _data(features, rows, tasks), _costs(space, config.image.size, rows), context, lost
+
+
+def _enough(rows: Sequence[Row]) -> bool:
+    return len({task for _, task, _ in rows}) >= FEWEST_TASKS
 
 
 def _blocks(space: Space, models: Sequence[str], without: Sequence[str], timed: bool) -> tuple[str, ...]:
@@ -202,9 +230,9 @@ def _data(features: ArchitectureFeatures, rows: Sequence[Row], tasks: Mapping[st
     return Data.of(table, np.array([target for _, _, target in rows]), [task for _, task, _ in rows])
 
 
-def _costs(features: ArchitectureFeatures, rows: Sequence[Row]) -> np.ndarray:
+def _costs(space: Space, size: int, rows: Sequence[Row]) -> np.ndarray:
     """Parameters and multiply-accumulates (n, 2)."""
-    costs = [features.cost(architecture) for architecture, _, _ in rows]
+    costs = [cost(space, architecture, size) for architecture, _, _ in rows]
     return np.array([(own.params, own.macs) for own in costs], dtype=np.float64)
 
 

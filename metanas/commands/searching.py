@@ -8,7 +8,6 @@ from typing import Any
 
 from metanas.api import Architecture, Show
 from metanas.commands.earlier import earlier_predictors, earlier_weights
-from metanas.commands.training import asks_for_latency
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
 from metanas.found import RESULT, BuiltSpace, SearchFolder, read_task, train_found
@@ -16,15 +15,15 @@ from metanas.learning.executor import InProcess, RayActors, one_thread
 from metanas.learning.samples import Classification
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Worker
-from metanas.measuring.estimation import CostOf, Measured
-from metanas.measuring.features import ArchitectureFeatures
+from metanas.measuring.cost import CostOf, costs
+from metanas.measuring.estimation import Measured
 from metanas.measuring.latency import latency_in
 from metanas.measuring.measures import ALONE, SHARED, TABLE, Estimator, MeasureRecipe, SharedRecipe, TableRecipe
 from metanas.measuring.oneshot import OneShot
 from metanas.measuring.scores import SCORES
 from metanas.parsing import parse
 from metanas.run import Recorder
-from metanas.search.catalogue import DARTS, ENAS, STRATEGIES, make_limits, make_strategy
+from metanas.search.catalogue import DARTS, ENAS, STRATEGIES, asks_for_latency, make_limits, make_strategy
 from metanas.search.darts import Darts, DartsSettings
 from metanas.search.rounds import Progress, Rounds, run_darts
 from metanas.seeding import torch_stream
@@ -247,7 +246,7 @@ def _asked(config: SearchConfig, space: Space, task: str, parts: Classification,
             f"objective: it weighs accuracy, but the evaluator '{chosen.name}' is a score; name another."
         )
     timed = asks_for_latency(config.strategy, config.limits, config.objective)
-    of = ArchitectureFeatures(space, config.image.size, latency=latency_in(out, space, config.image.size, timed)).cost
+    of = costs(space, config.image.size, latency_in(out, space, config.image.size, timed))
     if chosen.name == SHARED:
         shared = OneShot(space, parts, config.seed)
         return Asked(space, of, task, SHARED, SharedRecipe(space, parts, config.seed), shared)

@@ -1,8 +1,6 @@
 """`metanas train`: the whole search, into a run's folder."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from metanas.api import Show
 from metanas.assembly import (
@@ -21,11 +19,12 @@ from metanas.errors import MetanasError
 from metanas.files import save_arrays, write_text
 from metanas.learning.state import weights_of
 from metanas.learning.trainer import MetaTrainer
+from metanas.measuring.cost import costs
 from metanas.measuring.features import ArchitectureFeatures, chosen_blocks
+from metanas.measuring.latency import latency_in
 from metanas.run import RunFolder, RunListener
-from metanas.search.catalogue import make_limits, make_strategy
+from metanas.search.catalogue import asks_for_latency, make_limits, make_strategy
 from metanas.search.loop import Outcome, Search, learn
-from metanas.search.objective import LatencyReward
 from metanas.search.schedule import Progress, outer_rate
 from metanas.spaces.space import Space
 from metanas.store import Store
@@ -59,10 +58,11 @@ def train(
     space = make_space(config)
     counted = asks_for_latency(config.search.strategy, config.search.limits, config.objective)
     blocks = _search_blocks(config, space, counted)
-    timed = counted or "latency" in blocks
+    latency = latency_in(out, space, config.image.size, counted or "latency" in blocks)
     context = scoring_batch(config, pool) if "zero-cost" in blocks else {}
-    features = make_features(config, space, out, timed, blocks, context)
-    limits = make_limits(features.cost, config.search.limits)
+    features = make_features(config, space, latency, blocks, context)
+    cost = costs(space, config.image.size, latency)
+    limits = make_limits(cost, config.search.limits)
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder.begin(config, resume)
     folder.tell_changes(pool.contents, show)
@@ -85,7 +85,7 @@ def train(
             strategy=strategy,
             screen=screen,
             features=features,
-            cost=features.cost,
+            cost=cost,
             inner_steps=config.inner.steps,
             budget=config.budget,
             settings=config.search,
@@ -107,14 +107,6 @@ def _settled(config: RunConfig, folder: RunFolder, resume: bool) -> RunConfig:
         return config
     begun = resume and (folder.path / "config.yaml").is_file()
     return config.model_copy(update={"precision": folder.config.precision if begun else precision_of(config)})
-
-
-def asks_for_latency(
-    strategy: Mapping[str, Any], limits: Mapping[str, float], objective: LatencyReward | None = None
-) -> bool:
-    """Whether anything in a configuration counts the seconds of an architecture."""
-    # A strategy, or the one inside a race, names its costs; what is wrong with them is said when it is made.
-    return objective is not None or "latency" in limits or "latency" in str(strategy)
 
 
 def _search_blocks(config: RunConfig, space: Space, counted: bool) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""How settings and figures stand in a report."""
+"""How settings and figures stand in a report and on a terminal."""
 
 from collections.abc import Mapping, Sequence
 from math import isnan
@@ -31,6 +31,11 @@ def p_value(p: float) -> str:
     if isnan(p):
         return "-"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def half_width(half: float) -> str:
+    """Of an interval, to stand behind a mean: nothing for one episode, which has none."""
+    return "" if isnan(half) else f" +- {half:.2%}"
 
 
 def count(number: int) -> str:

@@ -1,5 +1,7 @@
 """What an architecture costs to run."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
@@ -7,6 +9,8 @@ from torch import Tensor, nn
 
 from metanas.api import Architecture, Cost
 from metanas.spaces.space import Space
+
+CostOf = Callable[[Architecture], Cost]
 
 
 @lru_cache(maxsize=65536)  # a search asks again and again for the same architectures
@@ -34,3 +38,13 @@ def cost(space: Space, architecture: Architecture, size: int) -> Cost:
             tensor.zero_()
         network(torch.zeros(1, space.channels, size, size), reference=1)
     return Cost(params, macs)
+
+
+def costs(space: Space, size: int, latency: Callable[[Architecture], float] | None = None) -> CostOf:
+    """The `cost` of architectures of `space`, with seconds where `latency` gives them."""
+
+    def of(architecture: Architecture) -> Cost:
+        found = cost(space, architecture, size)
+        return found if latency is None else replace(found, latency=latency(architecture))
+
+    return of

@@ -5,25 +5,18 @@ Every measurement becomes a record for the store. One that fails is a record wit
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.learning.executor import Executor
 from metanas.learning.worker import EvaluationJob, Worker, evaluated
+from metanas.measuring.cost import CostOf
 from metanas.spaces.genes import Genotypes
 
 Record = Callable[[Sequence[Evaluation]], None]
-CostOf = Callable[[Architecture], Cost]
-
-
-class Evaluator(Protocol):
-    """Results in the order of the architectures; None for one that failed, whose reason is in its record."""
-
-    def __call__(self, architectures: Sequence[Architecture]) -> list[Candidate | None]: ...
 
 
 @dataclass(frozen=True)
@@ -155,22 +148,32 @@ def candidates(
     return found
 
 
-def observations(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[tuple[Architecture, float]]:
-    """Per generation and architecture, its mean accuracy less that of `anchor` on the same episodes.
+def compared(evaluations: Sequence[Evaluation], anchor: Architecture) -> Iterator[tuple[Evaluation, float, float]]:
+    """Each with its accuracy and that of `anchor` with the same weights on the same episode, where both have one.
 
-    Episodes and weights differ between generations; the difference to one architecture that every generation measures
-    can be compared. In the order of the generations.
+    Weights and episodes differ between generations; the difference to one architecture that every generation measures
+    can be compared.
     """
-    found: dict[int, dict[Architecture, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
-    for evaluation in evaluations:
-        if evaluation.accuracy is not None:
-            found[evaluation.generation][evaluation.architecture].append((evaluation.episode, evaluation.accuracy))
+    bases = {_occasion(e): e.accuracy for e in evaluations if e.architecture == anchor and e.accuracy is not None}
+    for e in evaluations:
+        if e.accuracy is not None and (base := bases.get(_occasion(e))) is not None:
+            yield e, e.accuracy, base
+
+
+def _occasion(e: Evaluation) -> tuple[int, int, int, str, int]:
+    return e.weights_version, e.generation, e.seed, e.split, e.episode
+
+
+def observations(evaluations: Sequence[Evaluation], anchor: Architecture) -> list[tuple[Architecture, float]]:
+    """Per generation and architecture, its mean accuracy less that of `anchor`, on the episodes that both have.
+
+    In the order of the generations.
+    """
+    found: dict[tuple[int, Architecture], list[tuple[float, float]]] = defaultdict(list)
+    for e, own, base in compared(evaluations, anchor):
+        found[e.generation, e.architecture].append((own, base))
     differences = []
-    for _, measured in sorted(found.items()):
-        for architecture, own in measured.items():
-            episodes = {episode for episode, _ in own}
-            common = [accuracy for episode, accuracy in measured.get(anchor, ()) if episode in episodes]
-            if common:
-                difference = np.mean([accuracy for _, accuracy in own]) - np.mean(common)
-                differences.append((architecture, float(difference)))
+    for (_, architecture), pairs in sorted(found.items(), key=lambda item: item[0][0]):
+        own, base = (np.mean(part) for part in zip(*pairs, strict=True))
+        differences.append((architecture, float(own - base)))
     return differences

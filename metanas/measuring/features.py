@@ -1,12 +1,11 @@
 """What the predictor sees of the architectures of a space."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from metanas.api import Architecture, Cost
+from metanas.api import Architecture
 from metanas.errors import MetanasError
 from metanas.measuring.cost import cost
 from metanas.spaces.cell_network import CellGraph
@@ -65,7 +64,7 @@ def chosen_blocks(space: Space, names: Sequence[str] | None, key: str) -> tuple[
 class ArchitectureFeatures:
     """Architectures of `space`, for images of `size`, -> what the predictor sees of them: (n, d) in `blocks`.
 
-    `latency` gives the seconds of their costs, and the block "latency"; `scores` the columns (k,) of "zero-cost".
+    `latency` gives the seconds of the block "latency", `scores` the columns (k,) of "zero-cost".
     """
 
     def __init__(
@@ -79,11 +78,6 @@ class ArchitectureFeatures:
         self.space, self.size, self.latency, self.scores = space, size, latency, scores
         self.blocks = chosen_blocks(space, blocks, "blocks")
 
-    def cost(self, architecture: Architecture) -> Cost:
-        """Of one architecture."""
-        found = cost(self.space, architecture, self.size)
-        return replace(found, latency=self.latency(architecture)) if self.latency else found
-
     def table(self, architectures: Sequence[Architecture]) -> Table:
         """The blocks side by side."""
         found: dict[str, np.ndarray] = {}
@@ -91,7 +85,7 @@ class ArchitectureFeatures:
             if name == "architecture":
                 found[name] = np.stack([self.space.encode(architecture) for architecture in architectures])
             elif name == "costs":
-                costs = [self.cost(architecture) for architecture in architectures]
+                costs = [cost(self.space, architecture, self.size) for architecture in architectures]
                 found[name] = np.log([(own.params, own.macs) for own in costs])
             elif name == "latency":
                 assert self.latency is not None

@@ -4,7 +4,6 @@ scores; or a benchmark's table."""
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -18,7 +17,7 @@ from metanas.errors import MetanasError
 from metanas.learning.executor import InProcess, RayActors
 from metanas.learning.samples import Classification, Samples
 from metanas.learning.worker import Measure, Worker
-from metanas.measuring.cost import cost
+from metanas.measuring.cost import costs
 from metanas.measuring.estimation import Measured, Record
 from metanas.measuring.oneshot import OneShot
 from metanas.measuring.scores import SCORES, randomise
@@ -194,7 +193,7 @@ def evaluator(
         yield Measured(
             executor,
             recipe.estimator.name,
-            partial(cost, recipe.space, size=size),
+            costs(recipe.space, size),
             recipe.space,
             task,
             recipe.seed,

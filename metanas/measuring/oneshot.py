@@ -23,15 +23,12 @@ from metanas.learning.outer import OuterOptimizer, Part
 from metanas.learning.samples import Classification, Samples, draw_batch
 from metanas.learning.state import State
 from metanas.learning.supernet import SuperNet
-from metanas.measuring.standalone import Classifier, Training, accuracy, make_head, settle, train_alone
+from metanas.measuring.standalone import Classifier, accuracy, make_head, settle
 from metanas.seeding import stream, torch_stream
-from metanas.spaces.norm import SampleNorm, SupportNorm
 from metanas.spaces.space import Space
 
 WARM_UP = 0.4
 """The part of the training that the default network has for itself; after it, every third step is its."""
-RECALIBRATION = Training(epochs=1, batch=64, optimizer="sgd", rate=0.05, weight_decay=3e-4)
-RECALIBRATION_STEPS = 20
 
 Paths = Callable[[float, np.random.Generator], Sequence[Architecture]]
 """From the used part of the budget to the architectures of a step."""
@@ -134,16 +131,3 @@ class OneShot:
 
 def _names(features: int) -> tuple[str, ...]:
     return tuple(f"{name}.{features}" for name in HEAD)
-
-
-def recalibrate(network: Classifier, task: Classification, seed: int) -> float:
-    """Fits scales and shifts of the normalisations, and the head, to this architecture by a few steps, in place.
-
-    Returns the validation accuracy. What others recalibrate, the running statistics of batch normalisation, we do not
-    have: statistics always come from reference images that the architecture itself has seen. What other paths have
-    pulled away from it are the weights; these are the few that set each channel's level.
-    """
-    norms = [module for module in network.modules() if isinstance(module, SupportNorm | SampleNorm)]
-    learned = [parameter for module in (*norms, network.head) for parameter in module.parameters()]
-    rows = stream(seed, "recalibration").permutation(len(task.train))[: RECALIBRATION_STEPS * RECALIBRATION.batch]
-    return train_alone(network, task.train.take(rows), task.validation, RECALIBRATION, seed, learned)[-1]

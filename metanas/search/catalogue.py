@@ -7,10 +7,11 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, create_model
 
-from metanas.api import Architecture, Cost
 from metanas.errors import MetanasError
+from metanas.measuring.cost import CostOf
 from metanas.parsing import parse
 from metanas.search.controller import Ppo, Reinforce
+from metanas.search.objective import LatencyReward
 from metanas.spaces.genes import Genotypes
 from metanas.strategies.archive import Limits
 from metanas.strategies.evolution import Evolution
@@ -75,9 +76,24 @@ def make_strategy(
     return kind(space, size, **parts, **_checked(key, name, kind, options))
 
 
-def make_limits(cost: Callable[[Architecture], Cost], most: Mapping[str, float]) -> Limits | None:
+def make_limits(cost: CostOf, most: Mapping[str, float]) -> Limits | None:
     """The limits of a configuration, None where it has none. Raises MetanasError for a cost that does not exist."""
     return Limits(cost, most) if most else None
+
+
+def asks_for_latency(
+    strategy: Mapping[str, Any], limits: Mapping[str, float], objective: LatencyReward | None = None
+) -> bool:
+    """Whether anything in a configuration counts the seconds of an architecture."""
+    return objective is not None or "latency" in limits or _counts_latency(strategy)
+
+
+def _counts_latency(choice: Any) -> bool:
+    """Whether a strategy, or one that it is run over, names latency; what is wrong with it is said when it is made."""
+    if not isinstance(choice, Mapping):
+        return False
+    costs = choice.get("costs", ())
+    return (isinstance(costs, Sequence) and "latency" in costs) or _counts_latency(choice.get("over"))
 
 
 def _checked(key: str, name: str, kind: Callable[..., Strategy], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from metanas.api import Architecture, Candidate, Cost, Evaluation
+from metanas.api import Architecture, Candidate, Evaluation
 from metanas.errors import MetanasError
 from metanas.learning.trainer import MetaTrainer
+from metanas.measuring.cost import CostOf
 from metanas.measuring.estimation import SharedWeights, observations
 from metanas.search.objective import LatencyReward
 from metanas.search.schedule import (
@@ -80,7 +81,7 @@ class Search:
         strategy: Strategy,
         screen: Screen,
         features: Encode,
-        cost: Callable[[Architecture], Cost],
+        cost: CostOf,
         inner_steps: int,
         budget: Budget,
         settings: SearchSettings,

@@ -12,8 +12,6 @@ same network exactly when their graphs of such nodes are isomorphic, which is wh
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from math import prod
 
 import numpy as np
 import torch
@@ -26,7 +24,7 @@ from metanas.spaces.drawing import Arrow, Drawing, chain, layered, svg
 from metanas.spaces.genes import Genes
 from metanas.spaces.ops import DARTS, OPERATIONS
 from metanas.spaces.scaling import scaled_depth, scaled_width
-from metanas.spaces.space import Index
+from metanas.spaces.space import Index, fresh_weights, whole_slices
 
 KINDS = ("normal", "reduction")
 GENES = ("first state", "first operation", "second state", "second operation", "combination")
@@ -58,7 +56,7 @@ class Cells(Genes):
         for key, names, known in (("operations", operations, OPERATIONS), ("combine", combine, COMBINATIONS)):
             if not names or len(set(names)) < len(names) or not set(names) <= set(known):
                 raise MetanasError(
-                    f"Cells: {key} must be different names out of {', '.join(known)}, but is {list(names)}."
+                    f"space.cells: {key} must be different names out of {', '.join(known)}, but is {list(names)}."
                 )
         one_cell = [
             count
@@ -162,11 +160,11 @@ class Cells(Genes):
         return self._network(**self.graphs(architecture))
 
     def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """He initialisation for convolutions, ones and zeros for normalisations."""
+        """Of every path that there is."""
         everything = self._everything("concat" if "concat" in self.combine else "sum", range(self.nodes + 2))
         with torch.device("meta"):
-            shapes = {name: weight.shape for name, weight in self._network(everything, everything).named_parameters()}
-        return {name: _initial(name, shape, generator) for name, shape in shapes.items()}
+            network = self._network(everything, everything)
+        return fresh_weights(network, generator)
 
     def relaxed(self) -> CellNetwork:
         """All paths of every node at once, summed, to be run with `mixing`; the weights' names are the shared ones'.
@@ -188,7 +186,7 @@ class Cells(Genes):
 
     def slices(self, architecture: Architecture) -> Mapping[str, Index]:
         """Every weight whole: those of an architecture are a part of the names."""
-        return _slices(self, architecture)
+        return whole_slices(self, architecture)
 
     def describe(self, architecture: Architecture) -> str:
         cells = []
@@ -227,17 +225,5 @@ class Cells(Genes):
             yield layered(f"{kind.capitalize()} cell", boxes, arrows)
 
 
-@lru_cache(maxsize=4096)
-def _slices(space: Cells, architecture: Architecture) -> Mapping[str, Index]:
-    with torch.device("meta"):
-        return {name: () for name, _ in space.build(architecture).named_parameters()}
-
-
 def _state(state: int) -> str:
     return f"h{state}" if state < 2 else f"n{state - 2}"
-
-
-def _initial(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    if len(shape) == 4:
-        return torch.empty(shape).normal_(0, (2 / prod(shape[1:])) ** 0.5, generator=generator)
-    return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)

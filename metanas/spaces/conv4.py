@@ -1,14 +1,13 @@
 """Conv-4, the network that few-shot papers compare with (Vinyals et al. 2016, section 4.1): a family of one."""
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from metanas.api import Architecture
 from metanas.spaces.norm import NORMS
-from metanas.spaces.space import Features, Index
+from metanas.spaces.space import Features, Index, fresh_weights, whole_slices
 
 WIDTH = 64
 
@@ -52,21 +51,7 @@ class Conv4:
     def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.device("meta"):
             network = self.build(self.default)
-        weights = {}
-        for name, parameter in network.named_parameters():
-            if parameter.ndim == 4:
-                deviation = (2 / parameter[0].numel()) ** 0.5
-                weights[name] = torch.empty(parameter.shape).normal_(0, deviation, generator=generator)
-            else:
-                start = torch.ones if name.startswith("norms") and name.endswith("weight") else torch.zeros
-                weights[name] = start(parameter.shape)
-        return weights
+        return fresh_weights(network, generator)
 
     def slices(self, architecture: Architecture) -> Mapping[str, Index]:
-        return _slices(self)
-
-
-@lru_cache(maxsize=16)
-def _slices(family: Conv4) -> Mapping[str, Index]:
-    with torch.device("meta"):
-        return {name: () for name, _ in family.build(family.default).named_parameters()}
+        return whole_slices(self, architecture)

@@ -5,7 +5,7 @@ of a cell space gets more cells and channels (Zoph et al. 2018, section 3), one 
 """
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self, TypeVar
 
@@ -19,6 +19,8 @@ DIVISOR = 4
 """Widths stay multiples of this, which convolutions like (8 in EfficientNet, whose networks are wider)."""
 TOLERANCE = 0.2
 """How far the multiply-accumulates may grow from what coefficients say, as a part of it: 1.6 to 2.4 times for 2."""
+STEP = 0.1
+"""Of depth and width between two points of the grid, as in the paper's search."""
 
 
 class Scalable(Space, Protocol):
@@ -58,16 +60,13 @@ class Coefficients:
         return self.depth**phi, self.width**phi, round(size * self.resolution**phi)
 
 
-def coefficient_grid(step: float = 0.1, growth: float = 2.0) -> list[Coefficients]:
-    """All depths and widths in steps from 1, each with the resolution of at least 1 that makes the growth exact."""
-    return list(_grid(step, growth))
-
-
-def _grid(step: float, growth: float) -> Iterator[Coefficients]:
-    for depth in np.arange(1, growth + 1e-9, step):
-        for width in np.arange(1, math.sqrt(growth / depth) + 1e-9, step):
-            resolution = max(1.0, math.sqrt(growth / depth) / width)
-            yield Coefficients(round(float(depth), 6), round(float(width), 6), resolution)
+def coefficient_grid() -> list[Coefficients]:
+    """All depths and widths in steps of `STEP` from 1, each with the resolution of at least 1 that makes it double."""
+    return [
+        Coefficients(round(float(depth), 6), round(float(width), 6), max(1.0, math.sqrt(2 / depth) / width))
+        for depth in np.arange(1, 2 + 1e-9, STEP)
+        for width in np.arange(1, math.sqrt(2 / depth) + 1e-9, STEP)
+    ]
 
 
 def compound(space: S, size: int, coefficients: Coefficients, phi: float) -> tuple[S, int]:
@@ -94,9 +93,8 @@ def realised(
     architecture: Architecture,
     size: int,
     cost: Callable[[S, Architecture, int], Cost],
-    grid: Sequence[Coefficients] | None = None,
 ) -> list[Point]:
-    """What is worth trying of a grid at phi 1, in its order (section 3.3, step 1); the best is for the caller to find.
+    """What of the grid is worth trying at phi 1, in its order (section 3.3, step 1); the caller is to find the best.
 
     Rounding makes different coefficients the same network, of which only the first is kept, and makes the growth
     another than wanted: by more than `TOLERANCE`, and the point is left out, for it would win by size alone. Raises
@@ -104,7 +102,7 @@ def realised(
     """
     before = cost(space, architecture, size).macs
     distinct: dict[Hashable, Point] = {}
-    for coefficients in coefficient_grid() if grid is None else grid:
+    for coefficients in coefficient_grid():
         larger, pixels = compound(space, size, coefficients, 1)
         weights = larger.build(architecture).state_dict()
         network = (pixels, tuple((name, tuple(tensor.shape)) for name, tensor in weights.items()))

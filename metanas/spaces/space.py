@@ -7,6 +7,8 @@ module on views of the shared weights, and nothing is computed twice or differen
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
+from math import prod
 from typing import Protocol
 
 import torch
@@ -73,3 +75,21 @@ class Space(Family, Genotypes, Protocol):
 
     def draw(self, architecture: Architecture) -> str:
         """The network (and its cells) as one self-contained <svg> element."""
+
+
+def fresh_weights(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """Fresh weights by the names of a network's: convolutions drawn as by He et al. 2015, scales one, biases zero."""
+
+    def drawn(name: str, shape: torch.Size) -> Tensor:
+        if len(shape) == 4:
+            return torch.empty(shape).normal_(0, (2 / prod(shape[1:])) ** 0.5, generator=generator)
+        return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
+
+    return {name: drawn(name, weight.shape) for name, weight in network.named_parameters()}
+
+
+@lru_cache(maxsize=4096)
+def whole_slices(family: Family, architecture: Architecture) -> Mapping[str, Index]:
+    """The slices of a family whose architectures take each of their weights whole."""
+    with torch.device("meta"):
+        return {name: () for name, _ in family.build(architecture).named_parameters()}

@@ -5,6 +5,7 @@ against it, so that a new kind is one function and one line in KINDS.
 """
 
 import inspect
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,6 +53,13 @@ def downloading(what: str) -> Iterator[None]:
         raise MetanasError(
             f"{what} cannot be downloaded ({error}): look at the connection and call again, or put the files there."
         ) from error
+
+
+def data_folder(named: Path | None) -> Path | None:
+    """The folder of named data sets: the one that is named, else that of the variable METANAS_DATA."""
+    if named is None and (variable := os.environ.get("METANAS_DATA")):
+        return Path(variable)
+    return named
 
 
 @dataclass(frozen=True)

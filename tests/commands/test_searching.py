@@ -334,6 +334,18 @@ def test_mistakes_are_named_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_the_variable_names_the_folder_of_the_data(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = {"name": "spots", "kind": "npz", "path": "spots.npz"}
+    config = tiny_search(data, **CASES["reinforce"] | {"data": source, "budget": {"evaluations": 1}})
+    monkeypatch.delenv("METANAS_DATA", raising=False)
+    with pytest.raises(MetanasError, match=r"'spots\.npz' is not in"):
+        search(config, tmp_path / "run")
+    monkeypatch.setenv("METANAS_DATA", str(data))
+    assert search(config, tmp_path / "run").finished
+    with pytest.raises(MetanasError, match=r"'spots\.npz' is not in"):
+        search(config, tmp_path / "other", data=tmp_path)
+
+
 def test_unknown_keys_are_refused(tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text(yaml.safe_dump({"name": "x", "budget": {"generations": 3}}))
     with pytest.raises(MetanasError, match=r"search\.yaml: key 'budget\.generations': Unexpected keyword"):
@@ -370,6 +382,9 @@ class TestEnlarging:
         SearchFolder(tmp_path / "begun").begin(tiny_search(data), resume=False)
         with pytest.raises(MetanasError, match=r"has no result\.json, it did not finish; continue it with `metanas se"):
             enlarge_run(tmp_path / "begun", self.larger(data), tmp_path / "larger")
+        RunFolder(tmp_path / "meta").begin(tiny_config(), resume=False)
+        with pytest.raises(MetanasError, match=r"has no population\.json, it did not finish; .* `metanas train"):
+            enlarge_run(tmp_path / "meta", self.larger(data), tmp_path / "larger")
         with pytest.raises(MetanasError, match="is no run"):
             enlarge_run(tmp_path / "nowhere", self.larger(data), tmp_path / "larger")
         assert not (tmp_path / "larger").exists()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from metanas.api import Cost
-from metanas.measuring.cost import cost
+from metanas.measuring.cost import cost, costs
 from metanas.spaces.cells import Cells
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.norm import SupportNorm
@@ -61,3 +63,10 @@ def test_every_convolution_and_matrix_is_counted(space: Space) -> None:
             network(torch.rand(1, space.channels, 32, 32), 1)
         params = sum(weight.numel() for weight in network.parameters())
         assert cost(space, architecture, 32) == Cost(params, counter.get_total_flops() // 2)
+
+
+def test_seconds_stand_where_they_are_given() -> None:
+    space = Stages(size=8, widths=((4, 8), (4, 8)))
+    own = cost(space, space.default, 8)
+    assert costs(space, 8)(space.default) == own
+    assert costs(space, 8, lambda architecture: 0.0)(space.default) == replace(own, latency=0.0)

@@ -19,7 +19,7 @@ from metanas.learning.samples import Samples
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import EvaluationJob, Worker
 from metanas.measuring.cost import cost
-from metanas.measuring.estimation import Evaluator, Measured, SharedWeights
+from metanas.measuring.estimation import Measured, SharedWeights
 from metanas.measuring.measures import (
     Alone,
     Estimator,
@@ -221,7 +221,7 @@ def test_an_architecture_that_fails_on_an_episode_has_no_result(monkeypatch: pyt
 def test_a_strategy_searches_with_any_of_them(kind: str) -> None:
     """What fails is not told, and nothing else differs."""
 
-    def search(evaluate: Evaluator, rows: Sequence[Evaluation]) -> None:
+    def search(evaluate: Measured | SharedWeights, rows: Sequence[Evaluation]) -> None:
         strategy, rng = Evolution(SPACE, 4), np.random.default_rng(0)
         for _ in range(2):
             results = evaluate(strategy.ask(4, rng))

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmarks.supernet_rank import recalibrate
 from metanas.learning.state import weights_of
 from metanas.measuring.measures import SHARED, SharedRecipe
-from metanas.measuring.oneshot import OneShot, draw_paths, recalibrate
+from metanas.measuring.oneshot import OneShot, draw_paths
 from metanas.measuring.standalone import accuracy
 from metanas.spaces.cells import Cells
 from metanas.spaces.mobile import Mobile

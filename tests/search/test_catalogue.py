@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from metanas.errors import MetanasError
-from metanas.search.catalogue import GUIDES, STRATEGIES, make_strategy
+from metanas.search.catalogue import GUIDES, STRATEGIES, asks_for_latency, make_strategy
+from metanas.search.objective import LatencyReward
 from metanas.strategies.archive import Limits
 from metanas.strategies.halving import Asha
 from metanas.strategies.regularized import Regularized
@@ -49,6 +50,23 @@ def test_options_and_limits_reach_the_strategy_inside() -> None:
     assert (strategy.eta, strategy.size) == (3, 6)
     assert isinstance(strategy.over, Regularized)
     assert (strategy.over.sample, strategy.over.archive.limits) == (2, limits)
+
+
+@pytest.mark.parametrize(
+    ("choice", "asks"),
+    [
+        ({"name": "evolution"}, False),
+        ({"name": "evolution", "costs": ["macs", "latency"]}, True),
+        ({"name": "asha", "over": {"name": "evolution", "costs": ["latency"]}}, True),
+        ({"name": "asha", "over": {"name": "evolution", "costs": ["params"]}}, False),
+        ({"name": "latency"}, False),
+        ({"name": "asha", "over": "latency", "costs": None}, False),
+    ],
+)
+def test_latency_is_asked_for_where_a_strategy_has_it_among_its_costs(choice: dict[str, Any], asks: bool) -> None:
+    assert asks_for_latency(choice, {}) == asks
+    assert asks_for_latency(choice, {"latency": 1.0})
+    assert asks_for_latency(choice, {}, LatencyReward(target=1.0))
 
 
 def test_a_limit_on_no_cost_is_named() -> None:

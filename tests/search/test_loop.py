@@ -359,18 +359,29 @@ class TestPredictor:
         a, b = (0,), (1,)
         base = MadeUp().answer(EvaluationJob("n", a, Cost(1, 1), "v", (0,), 0, 0, 0), 0)
         rows = [
-            replace(base, generation=1, architecture=a, accuracy=0.9),
-            replace(base, generation=0, architecture=a, accuracy=0.2),
-            replace(base, generation=0, architecture=a, accuracy=0.4),
-            replace(base, generation=0, architecture=b, accuracy=0.5),
-            replace(base, generation=0, architecture=b, accuracy=0.7),
-            replace(base, generation=1, architecture=b, accuracy=0.8),
-            replace(base, generation=1, architecture=b, accuracy=None, status="failed"),
-            replace(base, generation=2, architecture=b, accuracy=0.8),  # without the anchor: of no use
+            replace(base, generation=1, architecture=a, episode=2, accuracy=0.9),
+            replace(base, generation=0, architecture=a, episode=0, accuracy=0.2),
+            replace(base, generation=0, architecture=a, episode=1, accuracy=0.4),
+            replace(base, generation=0, architecture=b, episode=0, accuracy=0.5),
+            replace(base, generation=0, architecture=b, episode=1, accuracy=0.7),
+            replace(base, generation=1, architecture=b, episode=2, accuracy=0.8),
+            replace(base, generation=1, architecture=b, episode=3, accuracy=None, status="failed"),
+            replace(base, generation=2, architecture=b, episode=4, accuracy=0.8),  # without the anchor: of no use
         ]
         found = observations(rows, a)
         assert [architecture for architecture, _ in found] == [a, b, a, b]
         assert [target for _, target in found] == pytest.approx([0, 0.3, 0, -0.1])
+
+    def test_what_the_anchor_failed_on_compares_with_nothing(self) -> None:
+        a, b = (0,), (1,)
+        base = MadeUp().answer(EvaluationJob("n", a, Cost(1, 1), "v", (0,), 0, 0, 0), 0)
+        rows = [
+            replace(base, architecture=a, episode=0, accuracy=0.9),
+            replace(base, architecture=a, episode=1, accuracy=None, status="failed"),
+            replace(base, architecture=b, episode=0, accuracy=0.9),
+            replace(base, architecture=b, episode=1, accuracy=0.3),
+        ]
+        assert observations(rows, a) == [(a, 0.0), (b, 0.0)]
 
 
 class TestFailures:

@@ -28,7 +28,7 @@ def along(angle: Number, x: Number = 0.0, y: Number = 0.0) -> tuple[Array, Array
     return cos * right + sin * down, cos * down - sin * right
 
 
-def _low_pass(scale: float, stretch: float, angle: float) -> Array:
+def _low_pass(scale: float, stretch: float = 1.0, angle: float = 0.0) -> Array:
     """A Gaussian of that standard deviation, `stretch` times as long along `angle`, in the Fourier domain."""
     down, right = np.meshgrid(np.fft.fftfreq(SIDE), np.fft.rfftfreq(SIDE), indexing="ij")
     u, v = np.cos(angle) * right + np.sin(angle) * down, np.cos(angle) * down - np.sin(angle) * right
@@ -45,14 +45,12 @@ def noise(rng: Generator, n: int, scale: float, stretch: float = 1.0, angle: flo
     return smooth
 
 
-def spots(
-    rng: Generator, n: int, count: float, radius: float, stretch: float = 1.0, angle: float = 0.0, where: Number = 1.0
-) -> Array:
-    """About `count` round or stretched spots from 0 to 1, denser where `where` is larger."""
+def spots(rng: Generator, n: int, count: float, radius: float, where: Number = 1.0) -> Array:
+    """About `count` round spots from 0 to 1, denser where `where` is larger."""
     hits = rng.random((n, SIDE, SIDE)) < count / SIDE**2 * where
     sizes = hits * rng.uniform(0.5, 1.5, hits.shape)
-    soft = np.fft.irfft2(np.fft.rfft2(sizes) * _low_pass(radius, stretch, angle), (SIDE, SIDE))
-    return np.clip(soft * 2 * np.pi * radius**2 * stretch, 0, 1)
+    soft = np.fft.irfft2(np.fft.rfft2(sizes) * _low_pass(radius), (SIDE, SIDE))
+    return np.clip(soft * 2 * np.pi * radius**2, 0, 1)
 
 
 def inside(distance: Array, softness: Number = 1.0) -> Array:
