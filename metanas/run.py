@@ -196,7 +196,7 @@ def generation_lines(log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 class Recorder:
     """Writes what a search reports: log lines and store rows. `show` is told every line."""
 
-    def __init__(self, folder: Folder, store: Store, show: Any) -> None:
+    def __init__(self, folder: Folder, store: Store, show: Show) -> None:
         self.folder, self._store, self._show = folder, store, show
 
     def event(self, event: str, **record: Any) -> None:
@@ -207,17 +207,6 @@ class Recorder:
 
     def record(self, evaluations: Sequence[Evaluation]) -> None:
         self._store.add(self.folder.id, evaluations)
-
-
-class RunListener(Recorder):
-    """What a meta-training run reports; `save` keeps its checkpoints."""
-
-    def __init__(self, folder: Folder, store: Store, save: Any, show: Any) -> None:
-        super().__init__(folder, store, show)
-        self._save = save
-
-    def checkpoint(self, progress: Progress) -> None:
-        self._save(progress)
 
 
 def _versions(seed: int) -> dict[str, Any]:

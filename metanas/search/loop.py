@@ -16,6 +16,7 @@ import numpy as np
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
+from metanas.learning.state import State
 from metanas.learning.trainer import MetaTrainer
 from metanas.measuring.estimation import SharedWeights, observations
 from metanas.search.objective import LatencyReward
@@ -44,6 +45,8 @@ CHECKPOINT = 200
 
 Encode = Callable[[Sequence[Architecture]], np.ndarray]
 """From one architecture at least to what the screen sees of them, (n, d)."""
+Save = Callable[[Progress, State, dict[str, Any]], None]
+"""Keeps a checkpoint in place of the last one: how far the search is, the trainer's state and the strategy's."""
 
 
 class Listener(Protocol):
@@ -52,8 +55,6 @@ class Listener(Protocol):
     def event(self, event: str, **record: Any) -> None: ...
 
     def record(self, evaluations: Sequence[Evaluation]) -> None: ...
-
-    def checkpoint(self, progress: Progress) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -65,35 +66,31 @@ class Outcome:
     chosen: Architecture
 
 
+@dataclass(kw_only=True)
 class Search:
     """One run of the loop; `run` continues from `progress`.
 
     `objective` puts something else in place of the accuracies that are maximised.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        space: Space,
-        trainer: MetaTrainer,
-        strategy: Strategy,
-        screen: Screen,
-        features: Encode,
-        cost: Callable[[Architecture], Cost],
-        inner_steps: int,
-        budget: Budget,
-        settings: SearchSettings,
-        listener: Listener,
-        progress: Progress,
-        limits: Limits | None = None,
-        objective: LatencyReward | None = None,
-    ) -> None:
-        self.seed, self.space, self.trainer = seed, space, trainer
-        self.strategy, self.screen, self.features, self.cost = strategy, screen, features, cost
-        self.inner_steps, self.budget, self.settings = inner_steps, budget, settings
-        self.listener, self.progress, self.limits, self.objective = listener, progress, limits, objective
-        self._started = time.monotonic() - progress.seconds
+    seed: int
+    space: Space
+    trainer: MetaTrainer
+    strategy: Strategy
+    screen: Screen
+    features: Encode
+    cost: Callable[[Architecture], Cost]
+    inner_steps: int
+    budget: Budget
+    settings: SearchSettings
+    listener: Listener
+    save: Save
+    progress: Progress
+    limits: Limits | None = None
+    objective: LatencyReward | None = None
+
+    def __post_init__(self) -> None:
+        self._started = time.monotonic() - self.progress.seconds
 
     def run(self) -> Outcome:
         """The whole loop."""
@@ -286,7 +283,7 @@ class Search:
 
     def _checkpoint(self) -> None:
         self.progress.seconds = self._seconds()
-        self.listener.checkpoint(self.progress)
+        self.save(self.progress, self.trainer.state(), self.strategy.state())
 
 
 def learn(

@@ -60,6 +60,7 @@ class Clock:
         return 0.0 if self._minutes is None else self.seconds / (60 * self._minutes)
 
 
+@dataclass(kw_only=True)
 class Rounds:
     """Asks a strategy for `batch` architectures, has them measured and tells the strategy, until the budget is spent.
 
@@ -69,26 +70,21 @@ class Rounds:
     that are maximised.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        strategy: Strategy,
-        measure: Measured,
-        budget: SearchBudget,
-        batch: int,
-        limits: Limits | None,
-        objective: Callable[[Candidate], Candidate] | None,
-        shared: OneShot | None,
-        enas: bool,
-        progress: Progress,
-        save: Save,
-        event: Event,
-    ) -> None:
-        self.seed, self.strategy, self.measure, self.budget, self.batch = seed, strategy, measure, budget, batch
-        self.limits, self.objective, self.shared, self.enas = limits, objective, shared, enas
-        self.progress, self.save, self.event = progress, save, event
-        self.clock = Clock(budget, progress.seconds)
+    seed: int
+    strategy: Strategy
+    measure: Measured
+    budget: SearchBudget
+    batch: int
+    limits: Limits | None
+    objective: Callable[[Candidate], Candidate] | None
+    shared: OneShot | None
+    enas: bool
+    progress: Progress
+    save: Save
+    event: Event
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.budget, self.progress.seconds)
 
     def run(self) -> Architecture:
         """The best of those measured at the largest share. Raises MetanasError when every one failed."""
