@@ -29,7 +29,7 @@ from metanas.commands.figures import (
 )
 from metanas.commands.wording import count, p_value, percent, points, short, time
 from metanas.errors import MetanasError
-from metanas.files import read_json, write_text
+from metanas.files import write_text
 from metanas.run import RunFolder, generation_lines
 from metanas.statistics import Paired, mean_interval, paired
 from metanas.store import Store
@@ -109,28 +109,26 @@ def report(run: RunFolder, show: Show = lambda event: None) -> Path:
             show({"event": "note", "text": f"without the predictor's explanation: {error}"})
             return []
 
-    return write_report(run.path, space.draw, space.describe, effects)
+    return write_report(run, space.draw, space.describe, effects)
 
 
 def write_report(
-    run: Path,
+    run: RunFolder,
     draw: Callable[[Architecture], str],
     describe: Callable[[Architecture], str],
     explained: Callable[[Sequence[Evaluation]], Sequence[GeneEffect]] = lambda evaluations: (),
 ) -> Path:
-    """Writes report.html into a run's folder and returns its path.
+    """Writes report.html into the run's folder and returns its path.
 
     `draw` gives an architecture as one <svg> element, `describe` as a line of text; `explained` makes of the run's
     evaluations the effects of the chosen one's genes, as the predictor sees them. What the run has not done yet is
     named with the command that does it. Raises MetanasError where the folder holds no run or an unreadable file.
     """
-    if not (run / "config.yaml").is_file():
-        raise MetanasError(f"'{run}' is no run: it has no config.yaml; give a folder that `metanas train --out` wrote.")
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    log = _course(RunFolder(run).log())
+    config = run.keys
+    log = _course(run.log())
     generations = generation_lines(log)
-    population = _read_json(run / "population.json")
-    evaluations = _evaluations(RunFolder(run), config.get("store") is not None)
+    population = _read_json(run, "population.json")
+    evaluations = _evaluations(run)
     judgements = _judgements(generations)
     effects = explained(evaluations)
     drawn = [effect for place, effect in enumerate(effects) if place < MOST_EFFECTS or effect.measured]
@@ -138,13 +136,13 @@ def write_report(
         "config": config,
         "asked": {key: text for key in ASKED if (text := short(config.get(key)))},
         "whole_config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        "versions": _read_json(run / "versions.json") or {},
-        "tests": [_test(test) for test in _read_json(run / "evaluation.json") or []],
+        "versions": _read_json(run, "versions.json") or {},
+        "tests": [_test(test) for test in _read_json(run, "evaluation.json") or []],
         "found": _found(population, draw, describe) if population else [],
         "cost_chart": _cost_chart(population, {line["generation"] for line in generations}, evaluations)
         if population
         else None,
-        "latency": (_read_json(run / "latency.json") or {}).get("check"),
+        "latency": (_read_json(run, "latency.json") or {}).get("check"),
         "curves": _curves(log, generations),
         "predictor_chart": predictor_quality(judgements, config["predictor"]["floor"]) if judgements else None,
         "effects_chart": gene_effects(drawn) if drawn else None,
@@ -155,29 +153,31 @@ def write_report(
         "phases": _phases(log),
         "evaluations": len(evaluations),
         "failures": [e for e in evaluations if e.status == "failed"],
-        "steps": short(_read_json(run / "steps.json"), skip=("rates", "seconds", "minutes")),
-        "train_command": shlex.join(["metanas", "train", str(run / "config.yaml"), "--out", str(run), "--resume"]),
-        "evaluate_command": shlex.join(["metanas", "evaluate", str(run)]),
+        "steps": short(_read_json(run, "steps.json"), skip=("rates", "seconds", "minutes")),
+        "train_command": shlex.join(
+            ["metanas", "train", str(run.path / "config.yaml"), "--out", str(run.path), "--resume"]
+        ),
+        "evaluate_command": shlex.join(["metanas", "evaluate", str(run.path)]),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "points": points, "p": p_value, "count": count, "time": time}
     template = (files("metanas.commands") / "report.html.j2").read_text(encoding="utf-8")
-    path = run / "report.html"
+    path = run.path / "report.html"
     write_text(path, environment.from_string(template).render(context))
     return path
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(run: RunFolder, name: str) -> Any:
     """The file's content, None where there is no such file."""
-    return read_json(path, "repeat the command that wrote it") if path.is_file() else None
+    return run.read_json(name) if (run.path / name).is_file() else None
 
 
-def _evaluations(run: RunFolder, shared: bool) -> list[Evaluation]:
+def _evaluations(run: RunFolder) -> list[Evaluation]:
     """Those of the run, which are all in a database of its own."""
-    if not shared and not (run.path / "store.sqlite").is_file():
+    if not run.shares_store and not (run.path / "store.sqlite").is_file():
         return []
     with Store(run.store_url, existing=True) as store:
-        return store.evaluations(run=run.id if shared else None)
+        return store.evaluations(run=run.id if run.shares_store else None)
 
 
 def _course(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

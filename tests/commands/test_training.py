@@ -228,7 +228,7 @@ class TestStore:
         with Store(url) as store:
             assert store.evaluations(run="run") == others
             assert len(store.runs()) == 2
-        page = write_report(out, lambda architecture: "<svg></svg>", str).read_text()
+        page = write_report(RunFolder(out), lambda architecture: "<svg></svg>", str).read_text()
         assert f"{len(expected['rows'])} evaluations in the store" in page
 
     def test_a_database_that_cannot_be_opened_is_named_before_anything_is_written(self, tmp_path: Path) -> None:
