@@ -12,7 +12,7 @@ from metanas.commands.training import asks_for_latency
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
 from metanas.found import RESULT, BuiltSpace, SearchFolder, one_thread, read_task, train_found
-from metanas.learning.executor import InProcess, RayActors
+from metanas.learning.executor import executor_for
 from metanas.learning.samples import Classification
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Worker
@@ -142,7 +142,7 @@ def _run_rounds(
     # What was measured after the last checkpoint is measured again.
     store.discard_from(folder.id, progress.round)
     recorder = Recorder(folder, store, show)
-    with RayActors(asked.recipe, config.workers) if config.workers else InProcess(asked.recipe) as executor:
+    with executor_for(asked.recipe, config.workers) as executor:
         rounds = Rounds(
             seed=config.seed,
             strategy=strategy,
