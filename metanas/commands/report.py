@@ -23,7 +23,7 @@ from metanas.commands.figures import (
     Step,
     accuracy_against_cost,
     comparison,
-    gene_effects,
+    effects_chart,
     learning_curves,
     predictor_quality,
 )
@@ -145,7 +145,7 @@ def write_report(
         "latency": (_read_json(run, "latency.json") or {}).get("check"),
         "curves": _curves(log, generations),
         "predictor_chart": predictor_quality(judgements, config["predictor"]["floor"]) if judgements else None,
-        "effects_chart": gene_effects(drawn) if drawn else None,
+        "effects_chart": effects_chart(drawn) if drawn else None,
         "swaps": [swap for effect in effects for swap in effect.measured],
         "missed": missed_winners([line["predictor"] for line in generations]),
         "screen": generations[-1]["predictor"].get("why") if generations else None,

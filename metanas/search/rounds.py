@@ -17,7 +17,7 @@ from metanas.measuring.measures import SHARED
 from metanas.measuring.oneshot import WARM_UP, OneShot, Paths, draw_paths
 from metanas.search.controller import Controlled
 from metanas.search.darts import Darts
-from metanas.search.schedule import SearchBudget
+from metanas.search.schedule import SearchBudget, SearchProgress
 from metanas.seeding import stream
 from metanas.strategies.archive import Limits
 from metanas.strategies.halving import fidelity
@@ -31,18 +31,6 @@ FROZEN = 0.8
 Save = Callable[[str, Mapping[str, Any], State], None]
 """Keeps a checkpoint, under a name: what JSON holds, and arrays."""
 Event = Callable[..., None]
-
-
-@dataclass
-class Progress:
-    """How far a search is: what a resumed one needs beside its strategy and weights."""
-
-    round: int = 0
-    spent: float = 0.0  # full evaluations, one at a share as that share
-    measured: int = 0  # evaluations, whatever their share
-    seconds: float = 0.0
-    best: dict[str, Any] | None = None  # the row of the best so far, and the share it was measured at
-    error: str | None = None  # the last line of the first failure
 
 
 class Clock:
@@ -79,7 +67,7 @@ class Rounds:
     objective: Callable[[Candidate], Candidate] | None
     shared: OneShot | None
     enas: bool
-    progress: Progress
+    progress: SearchProgress
     save: Save
     event: Event
 
@@ -202,7 +190,7 @@ def _standing(row: Mapping[str, Any]) -> tuple[float, float, float]:
     return row["share"], row["accuracy"], -row["macs"]
 
 
-def run_darts(darts: Darts, budget: SearchBudget, progress: Progress, save: Save, event: Event) -> Architecture:
+def run_darts(darts: Darts, budget: SearchBudget, progress: SearchProgress, save: Save, event: Event) -> Architecture:
     """Gradient descent on the architecture until the steps are made, the minutes used, or it has collapsed.
 
     It asks for nothing and is told nothing: what it finds is first measured by the final training.
