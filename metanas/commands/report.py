@@ -44,7 +44,8 @@ MOST_EFFECTS = 16
 """Genes whose effects are drawn, the largest first; and those of which the search measured a swap."""
 BASELINES = {"params": "parameters", "macs": "multiply-adds", "nearest": "nearest architecture"}
 """What the predictor is held against, by its key in the log."""
-PHASES = {"weights": "training the shared weights", "fitness": "measuring architectures"}
+PHASES = {"warmup": "warm-up", "widening": "widening", "generation": "generations", "settling": "settling"}
+"""The search's phases, by their key in the log."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,16 @@ class Found:
     macs: int
     on_front: bool
     chosen: bool
+
+
+@dataclass(frozen=True)
+class PhaseTime:
+    """Seconds of a phase: of training the shared weights, of measuring architectures after it, and in all."""
+
+    name: str
+    training: float
+    measuring: float
+    seconds: float
 
 
 def report(run: RunFolder, show: Show = lambda event: None) -> Path:
@@ -276,11 +287,16 @@ def _standings(generations: Sequence[Mapping[str, Any]]) -> dict[str, Quality]:
     return {name: quality(ranking, measured) for name, ranking in rankings.items()}
 
 
-def _phases(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds by phase, in the order of their first end, and what the log names no phase for."""
-    spent: dict[str, float] = defaultdict(float)
+def _phases(log: Sequence[Mapping[str, Any]]) -> list[PhaseTime]:
+    """All generations are one; a duration is of the phase of the steps before it. Last what the log has none of."""
+    spent: dict[tuple[str, str], float] = defaultdict(float)
+    current = "warmup"
     for line in log:
-        if line["event"] == "phase":
-            spent[PHASES.get(line["phase"], line["phase"])] += line["duration"]
+        if line["event"] == "steps":
+            current = line["phase"]
+        elif line["event"] == "phase":
+            spent[current, line["phase"]] += line["duration"]
+    times = [(name, spent[key, "weights"], spent[key, "fitness"]) for key, name in PHASES.items()]
     rest = max((line["seconds"] for line in log), default=0.0) - sum(spent.values())
-    return dict(spent) | ({"everything else": rest} if rest > 0 else {})
+    rows = [*(PhaseTime(*own, own[1] + own[2]) for own in times), PhaseTime("everything else", 0.0, 0.0, rest)]
+    return [row for row in rows if row.seconds > 0]

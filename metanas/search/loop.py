@@ -250,6 +250,7 @@ class Search:
 
     def _choose(self) -> None:
         """The most accurate members and the default network once more, on more and fresh episodes."""
+        started = time.monotonic()
         generation = self.budget.choice  # one after the last one, in the store and for the episodes
         best = sorted(self.strategy.population, key=lambda c: -c.accuracy)[: self.settings.finalists]
         asked = list(dict.fromkeys([*(c.architecture for c in best), self.space.default]))
@@ -259,6 +260,7 @@ class Search:
         if not self._within(finalists[0]):
             raise MetanasError("no architecture within search.limits could be measured; raise the limits.")
         self.progress.finalists = [self._plain(c).row() for c in finalists]
+        self._event("phase", phase="fitness", duration=time.monotonic() - started)
 
     def _plain(self, candidate: Candidate) -> Candidate:
         """With its accuracy, where something else was maximised."""

@@ -331,9 +331,28 @@ def test_what_a_resumed_run_did_again_counts_once(run: Path) -> None:
 
 def test_time_by_phase_adds_up(run: Path) -> None:
     page = page_of(run)
-    assert cells(page, "training the shared weights")[1] == "3.7 min"
-    assert cells(page, "measuring architectures")[1] == "18.0 s"
-    assert cells(page, "everything else")[1] == "2.0 s"
+    assert cells(page, "warm-up")[1:5] == ["1.0 min", "", "1.0 min", "25.0%"]
+    assert cells(page, "widening")[1:5] == ["1.0 min", "", "1.0 min", "25.0%"]
+    assert cells(page, "generations")[1:5] == ["1.7 min", "18.0 s", "2.0 min", "49.2%"]
+    assert cells(page, "everything else")[1:5] == ["", "", "2.0 s", "0.8%"]
+    assert "settling" not in {row[0] for row in Tables(page).rows if row}, "none was done"
+
+
+def test_what_is_measured_after_a_phase_counts_to_it(run: Path) -> None:
+    """The first population follows widening."""
+    steps = {"event": "steps", "generation": 0, "loss": 1.0, "accuracy": 0.5}
+    log = [
+        steps | {"phase": "widening", "step": 1, "seconds": 3.0},
+        {"event": "phase", "phase": "weights", "seconds": 3.0, "duration": 3.0},
+        {"event": "phase", "phase": "fitness", "seconds": 5.0, "duration": 2.0},
+        steps | {"phase": "settling", "step": 2, "seconds": 11.0},
+        {"event": "phase", "phase": "weights", "seconds": 11.0, "duration": 6.0},
+    ]
+    write_log(run, log)
+    page = page_of(run)
+    assert cells(page, "widening")[1:4] == ["3.0 s", "2.0 s", "5.0 s"]
+    assert cells(page, "settling")[1:4] == ["6.0 s", "", "6.0 s"]
+    assert not {"warm-up", "everything else"} & {row[0] for row in Tables(page).rows if row}
 
 
 def test_the_error_of_the_latency_table_is_told(run: Path) -> None:

@@ -106,6 +106,9 @@ class TestResult:
         assert all(line["population"] for line in generations)
         assert generations[-1]["predictor"]["used"]
         assert generations[-1]["predictor"]["pruned"] > 0
+        spans = [line["phase"] for line in log if line["event"] == "phase"]
+        measured = ["weights", "fitness"]  # the finalists once more at the end of the last generation
+        assert spans == ["weights", *measured * 4, "fitness", "weights", "weights"]
         seconds = [line["seconds"] for line in log]
         assert seconds == sorted(seconds)
         assert log[-1]["done"] == 1
