@@ -10,7 +10,7 @@ import torch
 from metanas.api import Architecture
 from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, read_keys
 from metanas.errors import MetanasError
-from metanas.learning.executor import Executor, InProcess, RayActors
+from metanas.learning.executor import Executor, executor_for
 from metanas.learning.learner import Learner, Precision, native_precision
 from metanas.learning.worker import Sampler, Worker
 from metanas.native import compiled
@@ -207,5 +207,4 @@ def _device() -> str:
 
 def make_executor(recipe: WorkerRecipe) -> Executor:
     """Ray actors; this process when the configuration asks for no workers, or when there is a GPU to batch tasks on."""
-    workers = recipe.config.workers
-    return RayActors(recipe, workers) if workers and _device() == "cpu" else InProcess(recipe)
+    return executor_for(recipe, recipe.config.workers if _device() == "cpu" else 0)

@@ -1,6 +1,5 @@
 """The command line: reads words, calls one function, shows what it returns."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from metanas.commands.doctor import check_machine, shadows
-from metanas.commands.options import Data, Json, Run, print_json
+from metanas.commands.options import Data, Download, HoldOut, Json, Resume, Run, Settings, Workers, over, print_json
 from metanas.commands.pools import app as pool_commands
 from metanas.commands.predictor import app as predictor_commands
 from metanas.commands.progress import make_show
-from metanas.commands.wording import half_width
+from metanas.commands.wording import collapse, half_width
 from metanas.errors import MetanasError
 
 app = typer.Typer(
@@ -66,13 +65,13 @@ def train(
     config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/demo.yaml.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write the run to.")],
     minutes: Annotated[float | None, typer.Option(help="A time budget for the whole search.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
+    settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="The seed of everything.")] = None,
-    hold_out: Annotated[str | None, typer.Option(help="A source, or a task of one, to test on alone.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Ray actors; 0 runs in this process.")] = None,
+    hold_out: HoldOut = None,
+    workers: Workers = None,
     data: Data = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    download: Annotated[bool, typer.Option("--download", help="Allow named data sets to be downloaded.")] = False,
+    resume: Resume = False,
+    download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Meta-train a SuperNet on a pool of tasks and search it."""
@@ -80,7 +79,7 @@ def train(
     from metanas.config import load_config
 
     named = {"budget.minutes": minutes, "seed": seed, "hold_out": hold_out, "workers": workers}
-    loaded = load_config(config, _over(named, settings))
+    loaded = load_config(config, over(named, settings))
     with make_show() as show:
         folder = run_train(loaded, out, data=data, resume=resume, download=download, show=show)
     population = folder.read_json("population.json")
@@ -97,13 +96,13 @@ def search(
     config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/search.yaml.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write the search to.")],
     minutes: Annotated[float | None, typer.Option(help="The most that the search itself may take.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
+    settings: Settings = None,
     seed: Annotated[int | None, typer.Option(help="The seed of everything.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Ray actors; 0 measures in this process.")] = None,
+    workers: Workers = None,
     data: Data = None,
     tables: Annotated[Path | None, typer.Option("--tables", help="The folder with the tables of benchmarks.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    download: Annotated[bool, typer.Option("--download", help="Allow named data sets to be downloaded.")] = False,
+    resume: Resume = False,
+    download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Search an architecture for one task, or the best of a benchmark's table, and train what was found."""
@@ -111,7 +110,7 @@ def search(
     from metanas.config import load_search
 
     named = {"budget.minutes": minutes, "seed": seed, "workers": workers}
-    loaded = load_search(config, _over(named, settings))
+    loaded = load_search(config, over(named, settings))
     with make_show() as show:
         folder = run_search(loaded, out, data, tables, resume, download, show)
     _print_found(out, folder.read_json("result.json"), as_json)
@@ -122,10 +121,10 @@ def enlarge(
     run: Annotated[Path, typer.Argument(help="The folder of a run of `metanas search` or `metanas train`.")],
     config: Annotated[Path, typer.Argument(help="A YAML file with the larger task, such as configs/enlarge.yaml.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write the network to.")],
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
+    settings: Settings = None,
     data: Data = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where it was interrupted.")] = False,
-    download: Annotated[bool, typer.Option("--download", help="Allow named data sets to be downloaded.")] = False,
+    resume: Resume = False,
+    download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Train what a run found in a larger network on another task (NASNet's transfer, EfficientNet's scaling)."""
@@ -142,9 +141,9 @@ def enlarge(
 def plan(
     config: Annotated[Path, typer.Argument(help="A YAML file, such as configs/demo.yaml.")],
     minutes: Annotated[float | None, typer.Option(help="How long it may take: says what to change.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE over the file, repeatable.")] = None,
-    hold_out: Annotated[str | None, typer.Option(help="As of train.")] = None,
-    workers: Annotated[int | None, typer.Option(help="As of train.")] = None,
+    settings: Settings = None,
+    hold_out: HoldOut = None,
+    workers: Workers = None,
     data: Data = None,
     as_json: Json = False,
 ) -> None:
@@ -153,7 +152,7 @@ def plan(
     from metanas.config import load_config
 
     named = {"hold_out": hold_out, "workers": workers}
-    found = make_plan(load_config(config, _over(named, settings)), data, minutes)
+    found = make_plan(load_config(config, over(named, settings)), data, minutes)
     if as_json:
         print_json({**asdict(found), "seconds": found.seconds, "steps": found.steps})
         return
@@ -296,16 +295,4 @@ def _print_found(out: Path, result: dict[str, Any], as_json: bool) -> None:
     print(f"{out}: {result['description']}")
     print(f"validation {result['validation']:.4g}, test {result['test']:.4g}")
     if result.get("collapsed"):
-        print(_collapse(result))
-
-
-def _collapse(result: dict[str, Any]) -> str:
-    kept, counts = result["kept"], ", ".join(map(str, result["skips"]))
-    why = "its eigenvalue grew" if kept and "eigenvalues" in result else "too many skip connections"
-    end = f"taken is what it had after epoch {kept}" if kept else "what it ended with is taken, see docs/darts.md"
-    return f"DARTS collapsed: {why} (in the normal cell after each epoch: {counts}); {end}."
-
-
-def _over(named: dict[str, Any], settings: list[str] | None) -> list[str]:
-    """What options of their own and --set say of a configuration, the latter last."""
-    return [f"{key}={json.dumps(value)}" for key, value in named.items() if value is not None] + (settings or [])
+        print(collapse(result))

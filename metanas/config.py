@@ -10,6 +10,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from metanas.errors import MetanasError
+from metanas.files import read_yaml
 from metanas.learning.learner import Inner
 from metanas.learning.transfer import Adaptation
 from metanas.measuring.measures import Estimator
@@ -210,16 +211,6 @@ def read_keys(path: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     for setting in settings:
         _set(content, setting)
     return content
-
-
-def read_yaml(path: Path) -> Any:
-    """What a file holds. Raises MetanasError when it is not YAML in UTF-8."""
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise MetanasError(f"'{path}' is not text in UTF-8 ({error}); save it in that encoding.") from error
-    except yaml.YAMLError as error:
-        raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
 
 
 def as_yaml(config: _Section) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -34,6 +35,16 @@ def read_json(path: Path, to_do: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise MetanasError(f"'{path}' is not JSON ({error}); {to_do}.") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds. Raises MetanasError when it is none in UTF-8, and FileNotFoundError."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise MetanasError(f"'{path}' is not text in UTF-8 ({error}); save it in that encoding.") from error
+    except yaml.YAMLError as error:
+        raise MetanasError(f"'{path}' is not YAML: {' '.join(str(error).split())}.") from error
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: dict[str, str] | None = None) -> None:

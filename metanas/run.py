@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 from metanas.api import Architecture, Candidate, Evaluation, Show
-from metanas.config import RunConfig, TaskConfig, as_yaml, load_config, read_config, read_yaml, same_run
+from metanas.config import RunConfig, TaskConfig, as_yaml, load_config, read_config, read_keys, same_run
 from metanas.errors import MetanasError
 from metanas.files import load_arrays, read_json, save_arrays, write_text
 from metanas.learning.state import State
@@ -71,10 +71,19 @@ class Folder:
         return self.path / "config.yaml"
 
     @property
+    def keys(self) -> dict[str, Any]:
+        """What config.yaml says, as it stands. Raises MetanasError where there is none, and for a damaged one."""
+        return read_keys(self._config())
+
+    @property
+    def shares_store(self) -> bool:
+        """Whether the configuration names a database, in which other runs may be."""
+        return self.keys.get("store") is not None
+
+    @property
     def store_url(self) -> str:
         """Of the database that the configuration names, or of the folder's own, which holds this run alone."""
-        named = read_yaml(self._config()).get("store")
-        return str(named or f"sqlite:///{self.path / 'store.sqlite'}")
+        return str(self.keys["store"] if self.shares_store else f"sqlite:///{self.path / 'store.sqlite'}")
 
     def store(self) -> Store:
         return Store(self.store_url)
@@ -133,12 +142,17 @@ class Folder:
                 old.unlink()
 
     def last(self) -> tuple[Any, State] | None:
-        """The last checkpoint, None where there is none."""
+        """The last checkpoint, None where there is none. Raises MetanasError for a damaged one."""
         base = self.path / "checkpoint"
         if not (base / "last").is_file():
             return None
-        stem = (base / "last").read_text().strip()
-        return json.loads((base / f"{stem}.json").read_text()), load_arrays(base / f"{stem}.safetensors")
+        stem = (base / "last").read_text(encoding="utf-8").strip()
+        to_do = f"put it back from a copy, or remove the folder '{base}' and begin anew with `{self._again}`"
+        try:
+            content = read_json(base / f"{stem}.json", to_do)
+        except FileNotFoundError as error:
+            raise MetanasError(f"'{error.filename}', the last checkpoint of the run, is missing; {to_do}.") from error
+        return content, load_arrays(base / f"{stem}.safetensors")
 
 
 class RunFolder(Folder):
@@ -196,7 +210,7 @@ def generation_lines(log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
 class Recorder:
     """Writes what a search reports: log lines and store rows. `show` is told every line."""
 
-    def __init__(self, folder: Folder, store: Store, show: Any) -> None:
+    def __init__(self, folder: Folder, store: Store, show: Show) -> None:
         self.folder, self._store, self._show = folder, store, show
 
     def event(self, event: str, **record: Any) -> None:
@@ -207,17 +221,6 @@ class Recorder:
 
     def record(self, evaluations: Sequence[Evaluation]) -> None:
         self._store.add(self.folder.id, evaluations)
-
-
-class RunListener(Recorder):
-    """What a meta-training run reports; `save` keeps its checkpoints."""
-
-    def __init__(self, folder: Folder, store: Store, save: Any, show: Any) -> None:
-        super().__init__(folder, store, show)
-        self._save = save
-
-    def checkpoint(self, progress: Progress) -> None:
-        self._save(progress)
 
 
 def _versions(seed: int) -> dict[str, Any]:

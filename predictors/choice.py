@@ -6,8 +6,8 @@ from dataclasses import astuple, dataclass, replace
 import numpy as np
 
 from metanas.errors import MetanasError
-from predictors.conformal import LEVEL, Scale, group_folds, held_out
-from predictors.data import FOLDS, Data
+from predictors.conformal import FOLDS, LEVEL, Scale, group_folds, held_out
+from predictors.data import Data
 from predictors.models import GRAPH_MODELS, make_model
 from predictors.predictor import Predictor
 from predictors.ranking import Correlation, Quality, correlation, kendall, nearest, quality

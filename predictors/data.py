@@ -10,7 +10,6 @@ from predictors.features import Table
 
 FEWEST_TASKS = 3
 """Tasks below which architectures are held out in place of tasks."""
-FOLDS = 5
 TOGETHER = "all"
 """The task of rows that are means over whatever tasks were drawn: what a search learns from."""
 

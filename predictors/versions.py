@@ -18,8 +18,8 @@ from scipy import stats
 from metanas.errors import MetanasError
 from metanas.files import read_json, whole, write_text
 from predictors.choice import fold_taus
-from predictors.conformal import group_folds
-from predictors.data import FOLDS, Data
+from predictors.conformal import FOLDS, group_folds
+from predictors.data import Data
 from predictors.features import Layout, Table
 from predictors.predictor import Predictor
 from predictors.saved import Saved, library_versions, read_predictor, save_predictor

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from metanas.errors import MetanasError
+from metanas.files import read_yaml
 from metanas.parsing import parse
 from metanas.seeding import stream
 from tasks.sources import Where, data_folder, load_source
@@ -145,7 +145,7 @@ def load_pool(
     """
     if isinstance(spec, Path):
         base = base or spec.parent
-        spec = _read_yaml(spec)
+        spec = _read(spec)
     parsed = _parse(spec)
     where = Where(base, data_folder(data), download)
     by_source = {
@@ -186,15 +186,10 @@ def _held_out(hold_out: str | None, by_source: Mapping[str, Sequence[Task]]) -> 
     raise MetanasError(f"hold-out: the pool has no task and no {choices}.")
 
 
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise MetanasError(
-            f"The pool file '{path}' is not text in UTF-8 ({error}): save it in that encoding."
-        ) from error
-    except (OSError, yaml.YAMLError) as error:
-        raise MetanasError(f"The pool file '{path}' cannot be read ({error}).") from error
+def _read(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise MetanasError(f"There is no pool file '{path}': give the path of a YAML file with sources and splits.")
+    content = read_yaml(path)
     if not isinstance(content, Mapping):
         raise MetanasError(f"The pool file '{path}' holds no keys, expected name, sources and splits.")
     return content

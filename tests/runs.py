@@ -14,7 +14,7 @@ from metanas.api import Evaluation
 from metanas.commands.training import train
 from metanas.config import RunConfig
 from metanas.parsing import parse
-from metanas.run import RunFolder, RunListener
+from metanas.run import Recorder, RunFolder
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -94,13 +94,13 @@ def train_and_be_killed(where: str, at: int, out: Path) -> None:
     look_often()
     die = counted(lambda: os.kill(os.getpid(), signal.SIGKILL), at)
     if where == "record":
-        record = RunListener.record
+        record = Recorder.record
 
-        def record_and_die(self: RunListener, evaluations: Any) -> None:
+        def record_and_die(self: Recorder, evaluations: Any) -> None:
             record(self, evaluations)
             die()
 
-        RunListener.record = record_and_die  # type: ignore[method-assign]
+        Recorder.record = record_and_die  # type: ignore[method-assign]
     if where == "file":
         move = os.replace
 

@@ -181,7 +181,7 @@ def predictor_quality(judgements: Sequence[Judgement], floor: float) -> str:
         return _svg(figure, "Predicted against measured accuracy, and rank correlation by generation")
 
 
-def gene_effects(effects: Sequence[GeneEffect]) -> str:
+def effects_chart(effects: Sequence[GeneEffect]) -> str:
     """What raises and what lowers the prediction, one bar a gene."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(8.4, 0.8 + 0.26 * len(effects)), layout="constrained")

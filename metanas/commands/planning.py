@@ -36,7 +36,7 @@ MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Rates:
+class Durations:
     """Seconds, measured: until the workers stand ready, of an outer step in warm-up and later, of an evaluation."""
 
     set_up: float
@@ -106,17 +106,17 @@ def plan(config: RunConfig, data: Path | None = None, minutes: float | None = No
     with make_executor(WorkerRecipe(config, data)) as executor:
         executor.run([PeakMemory()] * max(1, executor.workers))  # waits for the workers
         set_up = time.monotonic() - started
-        rates = _measure(config, space, executor, set_up)
+        durations = _measure(config, space, executor, set_up)
         # Without actors the work is done in this process, whose memory is counted below.
         apart = isinstance(executor, RayActors)
         workers = sum(executor.run([PeakMemory()] * executor.workers)) if apart else 0.0
-    phases = foresee(config.budget, config.search, rates)
-    found = Plan(rates.set_up, phases, peak_memory() + workers, _disk(config, rates, phases), None)
-    return replace(found, advice=None if minutes is None else _advice(config, rates, found, minutes))
+    phases = foresee(config.budget, config.search, durations)
+    found = Plan(durations.set_up, phases, peak_memory() + workers, _disk(config, durations, phases), None)
+    return replace(found, advice=None if minutes is None else _advice(config, durations, found, minutes))
 
 
-def foresee(budget: Budget, settings: SearchSettings, rates: Rates) -> tuple[Phase, ...]:
-    """The phases of a search as its budget and these rates make them."""
+def foresee(budget: Budget, settings: SearchSettings, durations: Durations) -> tuple[Phase, ...]:
+    """The phases of a search as its budget and these durations make them."""
     names = (
         "warm-up",
         "widening",
@@ -126,11 +126,11 @@ def foresee(budget: Budget, settings: SearchSettings, rates: Rates) -> tuple[Pha
     phases: list[Phase] = []
     clock = 0.0
     for number, name in enumerate(names):
-        step = rates.later_step if 0 < number <= budget.choice else rates.warmup_step
-        measuring = evaluations_after(settings, budget, number) * rates.evaluation
-        if left_out(settings, budget, number, clock, rates.evaluation):
+        step = durations.later_step if 0 < number <= budget.choice else durations.warmup_step
+        measuring = evaluations_after(settings, budget, number) * durations.evaluation
+        if left_out(settings, budget, number, clock, durations.evaluation):
             steps = 0
-            measuring = evaluations_of_choice(settings) * rates.evaluation if number == budget.choice else 0.0
+            measuring = evaluations_of_choice(settings) * durations.evaluation if number == budget.choice else 0.0
         elif budget.minutes is None:
             steps = budget.steps[number]
         else:
@@ -140,7 +140,7 @@ def foresee(budget: Budget, settings: SearchSettings, rates: Rates) -> tuple[Pha
     return tuple(phases)
 
 
-def _measure(config: RunConfig, space: Space, executor: Executor, set_up: float) -> Rates:
+def _measure(config: RunConfig, space: Space, executor: Executor, set_up: float) -> Durations:
     trainer, rng = MetaTrainer(SUPERNET, executor), np.random.default_rng(config.seed)
     settings = config.search
 
@@ -150,7 +150,7 @@ def _measure(config: RunConfig, space: Space, executor: Executor, set_up: float)
     def later() -> Architecture:
         return space.default if rng.random() < share else space.sample(rng)
 
-    return Rates(
+    return Durations(
         set_up,
         _step_seconds(trainer, lambda: space.default, settings),
         _step_seconds(trainer, later, settings),
@@ -184,26 +184,26 @@ def _evaluation_seconds(config: RunConfig, space: Space, executor: Executor, rng
     return (time.monotonic() - begun) / done
 
 
-def _disk(config: RunConfig, rates: Rates, phases: Sequence[Phase]) -> float:
+def _disk(config: RunConfig, durations: Durations, phases: Sequence[Phase]) -> float:
     """Weights, a checkpoint with two moments a weight, the store and the log."""
     weights = sum(array.nbytes for array in pack(make_learner(config)).values())
-    rows = sum(phase.evaluation for phase in phases) / rates.evaluation
+    rows = sum(phase.evaluation for phase in phases) / durations.evaluation
     lines = sum(phase.steps for phase in phases) / CHUNK
     return (4 * weights + rows * ROW + lines * LINE) / MIB
 
 
-def _advice(config: RunConfig, rates: Rates, found: Plan, minutes: float) -> str:
+def _advice(config: RunConfig, durations: Durations, found: Plan, minutes: float) -> str:
     """One sentence for somebody who has `minutes`."""
     if found.seconds <= 60 * minutes:
         return f"It fits into {minutes:g} minutes."
-    shortest = _seconds(foresee(replace(config.budget, minutes=0.0), config.search, rates))
-    left = minutes - rates.set_up / 60
+    shortest = _seconds(foresee(replace(config.budget, minutes=0.0), config.search, durations))
+    left = minutes - durations.set_up / 60
     if 60 * left < shortest:
         return (
-            f"{minutes:g} minutes are too few: setting up takes {rates.set_up:.0f} s, and the shortest training with "
-            f"its evaluations {shortest:.0f} s; smaller search.episodes and search.final_episodes shorten these."
+            f"{minutes:g} minutes are too few: setting up takes {durations.set_up:.0f} s, and the shortest training "
+            f"with its evaluations {shortest:.0f} s; smaller search.episodes and search.final_episodes shorten these."
         )
-    fitting = foresee(replace(config.budget, minutes=left), config.search, rates)
+    fitting = foresee(replace(config.budget, minutes=left), config.search, durations)
     steps, measuring = sum(p.steps for p in fitting), sum(p.evaluation for p in fitting)
     text = (
         f"For {minutes:g} minutes train with --minutes {left:.3g}: about {steps} outer steps in place of {found.steps}"

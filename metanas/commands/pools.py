@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from metanas.commands.options import Data, Json, print_json
+from metanas.commands.options import Data, Download, HoldOut, Json, Settings, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Task pools.")
 
@@ -16,10 +16,10 @@ def check(
     pool: Annotated[Path, typer.Argument(help="A pool's YAML file, or a run's configuration.")],
     shots: Annotated[int | None, typer.Option(min=1, help="Support samples a class.")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Query samples a class.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="As of train.")] = None,
-    hold_out: Annotated[str | None, typer.Option(help="As of train.")] = None,
+    settings: Settings = None,
+    hold_out: HoldOut = None,
     data: Data = None,
-    download: Annotated[bool, typer.Option("--download", help="As of train.")] = False,
+    download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Look at every file of a pool and say what to do about what is wrong; exit code 1 when something must be done.

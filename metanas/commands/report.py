@@ -23,13 +23,13 @@ from metanas.commands.figures import (
     Step,
     accuracy_against_cost,
     comparison,
-    gene_effects,
+    effects_chart,
     learning_curves,
     predictor_quality,
 )
 from metanas.commands.wording import count, p_value, percent, points, short, time
 from metanas.errors import MetanasError
-from metanas.files import read_json, write_text
+from metanas.files import write_text
 from metanas.run import RunFolder, generation_lines
 from metanas.statistics import Paired, mean_interval, paired
 from metanas.store import Store
@@ -44,7 +44,8 @@ MOST_EFFECTS = 16
 """Genes whose effects are drawn, the largest first; and those of which the search measured a swap."""
 BASELINES = {"params": "parameters", "macs": "multiply-adds", "nearest": "nearest architecture"}
 """What the predictor is held against, by its key in the log."""
-PHASES = {"weights": "training the shared weights", "fitness": "measuring architectures"}
+PHASES = {"warmup": "warm-up", "widening": "widening", "generation": "generations", "settling": "settling"}
+"""The search's phases, by their key in the log."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,16 @@ class Found:
     chosen: bool
 
 
+@dataclass(frozen=True)
+class PhaseTime:
+    """Seconds of a phase: of training the shared weights, of measuring architectures after it, and in all."""
+
+    name: str
+    training: float
+    measuring: float
+    seconds: float
+
+
 def report(run: RunFolder, show: Show = lambda event: None) -> Path:
     """Writes report.html into the run's folder and returns its path. Raises MetanasError.
 
@@ -109,28 +120,26 @@ def report(run: RunFolder, show: Show = lambda event: None) -> Path:
             show({"event": "note", "text": f"without the predictor's explanation: {error}"})
             return []
 
-    return write_report(run.path, space.draw, space.describe, effects)
+    return write_report(run, space.draw, space.describe, effects)
 
 
 def write_report(
-    run: Path,
+    run: RunFolder,
     draw: Callable[[Architecture], str],
     describe: Callable[[Architecture], str],
     explained: Callable[[Sequence[Evaluation]], Sequence[GeneEffect]] = lambda evaluations: (),
 ) -> Path:
-    """Writes report.html into a run's folder and returns its path.
+    """Writes report.html into the run's folder and returns its path.
 
     `draw` gives an architecture as one <svg> element, `describe` as a line of text; `explained` makes of the run's
     evaluations the effects of the chosen one's genes, as the predictor sees them. What the run has not done yet is
     named with the command that does it. Raises MetanasError where the folder holds no run or an unreadable file.
     """
-    if not (run / "config.yaml").is_file():
-        raise MetanasError(f"'{run}' is no run: it has no config.yaml; give a folder that `metanas train --out` wrote.")
-    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    log = _course(RunFolder(run).log())
+    config = run.keys
+    log = _course(run.log())
     generations = generation_lines(log)
-    population = _read_json(run / "population.json")
-    evaluations = _evaluations(RunFolder(run), config.get("store") is not None)
+    population = _read_json(run, "population.json")
+    evaluations = _evaluations(run)
     judgements = _judgements(generations)
     effects = explained(evaluations)
     drawn = [effect for place, effect in enumerate(effects) if place < MOST_EFFECTS or effect.measured]
@@ -138,16 +147,16 @@ def write_report(
         "config": config,
         "asked": {key: text for key in ASKED if (text := short(config.get(key)))},
         "whole_config": yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
-        "versions": _read_json(run / "versions.json") or {},
-        "tests": [_test(test) for test in _read_json(run / "evaluation.json") or []],
+        "versions": _read_json(run, "versions.json") or {},
+        "tests": [_test(test) for test in _read_json(run, "evaluation.json") or []],
         "found": _found(population, draw, describe) if population else [],
         "cost_chart": _cost_chart(population, {line["generation"] for line in generations}, evaluations)
         if population
         else None,
-        "latency": (_read_json(run / "latency.json") or {}).get("check"),
+        "latency": (_read_json(run, "latency.json") or {}).get("check"),
         "curves": _curves(log, generations),
         "predictor_chart": predictor_quality(judgements, config["predictor"]["floor"]) if judgements else None,
-        "effects_chart": gene_effects(drawn) if drawn else None,
+        "effects_chart": effects_chart(drawn) if drawn else None,
         "swaps": [swap for effect in effects for swap in effect.measured],
         "missed": missed_winners([line["predictor"] for line in generations]),
         "screen": generations[-1]["predictor"].get("why") if generations else None,
@@ -155,29 +164,31 @@ def write_report(
         "phases": _phases(log),
         "evaluations": len(evaluations),
         "failures": [e for e in evaluations if e.status == "failed"],
-        "steps": short(_read_json(run / "steps.json"), skip=("rates", "seconds", "minutes")),
-        "train_command": shlex.join(["metanas", "train", str(run / "config.yaml"), "--out", str(run), "--resume"]),
-        "evaluate_command": shlex.join(["metanas", "evaluate", str(run)]),
+        "steps": short(_read_json(run, "steps.json"), skip=("rates", "seconds", "minutes")),
+        "train_command": shlex.join(
+            ["metanas", "train", str(run.path / "config.yaml"), "--out", str(run.path), "--resume"]
+        ),
+        "evaluate_command": shlex.join(["metanas", "evaluate", str(run.path)]),
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "points": points, "p": p_value, "count": count, "time": time}
     template = (files("metanas.commands") / "report.html.j2").read_text(encoding="utf-8")
-    path = run / "report.html"
+    path = run.path / "report.html"
     write_text(path, environment.from_string(template).render(context))
     return path
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(run: RunFolder, name: str) -> Any:
     """The file's content, None where there is no such file."""
-    return read_json(path, "repeat the command that wrote it") if path.is_file() else None
+    return run.read_json(name) if (run.path / name).is_file() else None
 
 
-def _evaluations(run: RunFolder, shared: bool) -> list[Evaluation]:
+def _evaluations(run: RunFolder) -> list[Evaluation]:
     """Those of the run, which are all in a database of its own."""
-    if not shared and not (run.path / "store.sqlite").is_file():
+    if not run.shares_store and not (run.path / "store.sqlite").is_file():
         return []
     with Store(run.store_url, existing=True) as store:
-        return store.evaluations(run=run.id if shared else None)
+        return store.evaluations(run=run.id if run.shares_store else None)
 
 
 def _course(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -276,11 +287,16 @@ def _standings(generations: Sequence[Mapping[str, Any]]) -> dict[str, Quality]:
     return {name: quality(ranking, measured) for name, ranking in rankings.items()}
 
 
-def _phases(log: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds by phase, in the order of their first end, and what the log names no phase for."""
-    spent: dict[str, float] = defaultdict(float)
+def _phases(log: Sequence[Mapping[str, Any]]) -> list[PhaseTime]:
+    """All generations are one; a duration is of the phase of the steps before it. Last what the log has none of."""
+    spent: dict[tuple[str, str], float] = defaultdict(float)
+    current = "warmup"
     for line in log:
-        if line["event"] == "phase":
-            spent[PHASES.get(line["phase"], line["phase"])] += line["duration"]
+        if line["event"] == "steps":
+            current = line["phase"]
+        elif line["event"] == "phase":
+            spent[current, line["phase"]] += line["duration"]
+    times = [(name, spent[key, "weights"], spent[key, "fitness"]) for key, name in PHASES.items()]
     rest = max((line["seconds"] for line in log), default=0.0) - sum(spent.values())
-    return dict(spent) | ({"everything else": rest} if rest > 0 else {})
+    rows = [*(PhaseTime(*own, own[1] + own[2]) for own in times), PhaseTime("everything else", 0.0, 0.0, rest)]
+    return [row for row in rows if row.seconds > 0]

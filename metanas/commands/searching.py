@@ -11,7 +11,7 @@ from metanas.commands.earlier import earlier_predictors, earlier_weights
 from metanas.config import SearchConfig
 from metanas.errors import MetanasError
 from metanas.found import RESULT, BuiltSpace, SearchFolder, read_task, train_found
-from metanas.learning.executor import InProcess, RayActors, one_thread
+from metanas.learning.executor import executor_for, one_thread
 from metanas.learning.samples import Classification
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import Worker
@@ -25,7 +25,8 @@ from metanas.parsing import parse
 from metanas.run import Recorder
 from metanas.search.catalogue import DARTS, ENAS, STRATEGIES, asks_for_latency, make_limits, make_strategy
 from metanas.search.darts import Darts, DartsSettings
-from metanas.search.rounds import Progress, Rounds, run_darts
+from metanas.search.rounds import Rounds, run_darts
+from metanas.search.schedule import SearchProgress
 from metanas.seeding import torch_stream
 from metanas.spaces.genes import Genotypes
 from metanas.spaces.space import Space
@@ -72,7 +73,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Result:
     """What was found, after which round, and what it took, as result.json has it."""
 
     architecture: Architecture
@@ -96,11 +97,11 @@ def _search_table(config: SearchConfig, name: str, tables: Path, out: Path, resu
     folder.begin(config, resume)
     if not folder.finished:
         with folder.store() as store:
-            outcome = _run_rounds(config, asked, strategy, show, folder, store)
-        found = outcome.architecture
+            result = _run_rounds(config, asked, strategy, show, folder, store)
+        found = result.architecture
         described = {"architecture": list(found), "description": table.space.describe(found)}
         scores = {"validation": table.validate(found), "test": table.test(found)}
-        folder.write_json(RESULT, described | outcome.effort | scores)
+        folder.write_json(RESULT, described | result.effort | scores)
     return folder
 
 
@@ -112,7 +113,7 @@ def _search_task(
     task = read_task(config, data, download)
     built = BuiltSpace(config.image, config.space)
     space, folder = built.make(), SearchFolder(out)
-    run: Callable[[SearchFolder, Store], Outcome]
+    run: Callable[[SearchFolder, Store], Result]
     if config.strategy.get("name") == DARTS:
         run = partial(_run_darts, config, _darts(config, space, task[1]), show)
     else:
@@ -122,26 +123,26 @@ def _search_task(
     folder.tell_changes({task[0].name: task[0].content_hash}, show)
     if not folder.finished:
         with folder.store() as store:
-            outcome = run(folder, store)
-            train_found(folder, store, config, task, built, outcome.architecture, outcome.round, outcome.effort)
+            result = run(folder, store)
+            train_found(folder, store, config, task, built, result.architecture, result.round, result.effort)
     return folder
 
 
 def _run_rounds(
     config: SearchConfig, asked: Asked, strategy: Strategy, show: Show, folder: SearchFolder, store: Store
-) -> Outcome:
+) -> Result:
     """Asks and tells, from the last checkpoint on where there is one."""
-    progress = Progress()
+    progress = SearchProgress()
     if (found := folder.last()) is not None:
         content, state = found
-        progress = Progress(**content["progress"])
+        progress = SearchProgress(**content["progress"])
         strategy.restore(content["strategy"])
         if asked.shared is not None:
             asked.shared.restore(state)
     # What was measured after the last checkpoint is measured again.
     store.discard_from(folder.id, progress.round)
     recorder = Recorder(folder, store, show)
-    with RayActors(asked.recipe, config.workers) if config.workers else InProcess(asked.recipe) as executor:
+    with executor_for(asked.recipe, config.workers) as executor:
         rounds = Rounds(
             seed=config.seed,
             strategy=strategy,
@@ -169,14 +170,14 @@ def _run_rounds(
         effort["steps"] = asked.shared.steps
     if (latency := asked.cost(architecture).latency) is not None:
         effort["latency"] = latency
-    return Outcome(architecture, progress.round, effort)
+    return Result(architecture, progress.round, effort)
 
 
-def _run_darts(config: SearchConfig, darts: Darts, show: Show, folder: SearchFolder, store: Store) -> Outcome:
+def _run_darts(config: SearchConfig, darts: Darts, show: Show, folder: SearchFolder, store: Store) -> Result:
     """Steps, from the last checkpoint on where there is one."""
-    progress = Progress()
+    progress = SearchProgress()
     if (found := folder.last()) is not None:
-        progress = Progress(**found[0]["progress"])
+        progress = SearchProgress(**found[0]["progress"])
         darts.restore(found[1])
     store.discard_from(folder.id, 0)  # a final training that nobody heard of
     architecture = run_darts(darts, config.budget, progress, folder.save, Recorder(folder, store, show).event)
@@ -188,7 +189,7 @@ def _run_darts(config: SearchConfig, darts: Darts, show: Show, folder: SearchFol
     }
     if darts.eigenvalues:
         watched["eigenvalues"] = darts.eigenvalues
-    return Outcome(architecture, 0, {"evaluations": 0, "seconds": progress.seconds} | watched)
+    return Result(architecture, 0, {"evaluations": 0, "seconds": progress.seconds} | watched)
 
 
 def _strategy(config: SearchConfig, asked: Asked) -> Strategy:

@@ -22,7 +22,7 @@ from metanas.learning.trainer import MetaTrainer
 from metanas.measuring.cost import costs
 from metanas.measuring.features import ArchitectureFeatures, chosen_blocks
 from metanas.measuring.latency import latency_in
-from metanas.run import RunFolder, RunListener
+from metanas.run import Recorder, RunFolder
 from metanas.search.catalogue import asks_for_latency, make_limits, make_strategy
 from metanas.search.loop import Outcome, Search, learn
 from metanas.search.schedule import Progress, outer_rate
@@ -72,12 +72,10 @@ def train(
         trainer = MetaTrainer(SUPERNET, executor)
         screen = Screen(config.predictor.floor, config.seed, config.predictor.audit)
         progress = _restore(folder, store, config.budget.choice, space, trainer, strategy, screen, features)
-        listener = RunListener(
-            folder, store, lambda p: folder.save_checkpoint(p, trainer.state(), strategy.state()), show
-        )
+        recorder = Recorder(folder, store, show)
         if (why := uncompiled(config)) is not None:
             text = f"training takes up to twice as long, as nothing can be compiled here ({why}): metanas doctor"
-            listener.event("note", seconds=progress.seconds, text=text)
+            recorder.event("note", seconds=progress.seconds, text=text)
         search = Search(
             seed=config.seed,
             space=space,
@@ -89,7 +87,8 @@ def train(
             inner_steps=config.inner.steps,
             budget=config.budget,
             settings=config.search,
-            listener=listener,
+            listener=recorder,
+            save=folder.save_checkpoint,
             progress=progress,
             limits=limits,
             objective=config.objective,

@@ -1,4 +1,4 @@
-"""How settings and figures stand in a report and on a terminal."""
+"""How settings, figures and outcomes are put into words."""
 
 from collections.abc import Mapping, Sequence
 from math import isnan
@@ -49,3 +49,11 @@ def count(number: int) -> str:
 def time(seconds: float) -> str:
     """Seconds, from a minute on in minutes."""
     return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+
+
+def collapse(result: Mapping[str, Any]) -> str:
+    """Why a search by DARTS has collapsed and what was taken, of its result.json."""
+    kept, counts = result["kept"], ", ".join(map(str, result["skips"]))
+    why = "its eigenvalue grew" if kept and "eigenvalues" in result else "too many skip connections"
+    end = f"taken is what it had after epoch {kept}" if kept else "what it ended with is taken, see docs/darts.md"
+    return f"DARTS collapsed: {why} (in the normal cell after each epoch: {counts}); {end}."

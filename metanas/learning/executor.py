@@ -242,3 +242,8 @@ class RayActors:
             self._ray.kill(actor)
         if self._started:
             self._ray.shutdown()
+
+
+def executor_for(make_worker: Callable[[], Worker], workers: int) -> Executor:
+    """As many Ray actors, or this process where `workers` is 0."""
+    return RayActors(make_worker, workers) if workers else InProcess(make_worker)

@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.func import functional_call
 
 from metanas.api import Architecture
+from metanas.learning.inner import Weights
 from metanas.spaces.space import Family, Features
-
-Weights = dict[str, Tensor]
 
 
 def channels_last(tensor: Tensor) -> Tensor:

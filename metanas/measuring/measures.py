@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from metanas.api import Architecture
 from metanas.errors import MetanasError
-from metanas.learning.executor import InProcess, RayActors
+from metanas.learning.executor import executor_for
 from metanas.learning.samples import Classification, Samples
 from metanas.learning.worker import Measure, Worker
 from metanas.measuring.cost import costs
@@ -189,7 +189,7 @@ def evaluator(
     proxy.
     """
     size = recipe.train.inputs.shape[-1]
-    with RayActors(recipe, workers) if workers else InProcess(recipe) as executor:
+    with executor_for(recipe, workers) as executor:
         yield Measured(
             executor,
             recipe.estimator.name,

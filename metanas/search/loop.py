@@ -16,6 +16,7 @@ import numpy as np
 
 from metanas.api import Architecture, Candidate, Evaluation
 from metanas.errors import MetanasError
+from metanas.learning.state import State
 from metanas.learning.trainer import MetaTrainer
 from metanas.measuring.cost import CostOf
 from metanas.measuring.estimation import SharedWeights, observations
@@ -45,6 +46,8 @@ CHECKPOINT = 200
 
 Encode = Callable[[Sequence[Architecture]], np.ndarray]
 """From one architecture at least to what the screen sees of them, (n, d)."""
+Save = Callable[[Progress, State, dict[str, Any]], None]
+"""Keeps a checkpoint in place of the last one: how far the search is, the trainer's state and the strategy's."""
 
 
 class Listener(Protocol):
@@ -53,8 +56,6 @@ class Listener(Protocol):
     def event(self, event: str, **record: Any) -> None: ...
 
     def record(self, evaluations: Sequence[Evaluation]) -> None: ...
-
-    def checkpoint(self, progress: Progress) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -66,35 +67,31 @@ class Outcome:
     chosen: Architecture
 
 
+@dataclass(kw_only=True)
 class Search:
     """One run of the loop; `run` continues from `progress`.
 
     `objective` puts something else in place of the accuracies that are maximised.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        space: Space,
-        trainer: MetaTrainer,
-        strategy: Strategy,
-        screen: Screen,
-        features: Encode,
-        cost: CostOf,
-        inner_steps: int,
-        budget: Budget,
-        settings: SearchSettings,
-        listener: Listener,
-        progress: Progress,
-        limits: Limits | None = None,
-        objective: LatencyReward | None = None,
-    ) -> None:
-        self.seed, self.space, self.trainer = seed, space, trainer
-        self.strategy, self.screen, self.features, self.cost = strategy, screen, features, cost
-        self.inner_steps, self.budget, self.settings = inner_steps, budget, settings
-        self.listener, self.progress, self.limits, self.objective = listener, progress, limits, objective
-        self._started = time.monotonic() - progress.seconds
+    seed: int
+    space: Space
+    trainer: MetaTrainer
+    strategy: Strategy
+    screen: Screen
+    features: Encode
+    cost: CostOf
+    inner_steps: int
+    budget: Budget
+    settings: SearchSettings
+    listener: Listener
+    save: Save
+    progress: Progress
+    limits: Limits | None = None
+    objective: LatencyReward | None = None
+
+    def __post_init__(self) -> None:
+        self._started = time.monotonic() - self.progress.seconds
 
     def run(self) -> Outcome:
         """The whole loop."""
@@ -254,6 +251,7 @@ class Search:
 
     def _choose(self) -> None:
         """The most accurate members and the default network once more, on more and fresh episodes."""
+        started = time.monotonic()
         generation = self.budget.choice  # one after the last one, in the store and for the episodes
         best = sorted(self.strategy.population, key=lambda c: -c.accuracy)[: self.settings.finalists]
         asked = list(dict.fromkeys([*(c.architecture for c in best), self.space.default]))
@@ -263,6 +261,7 @@ class Search:
         if not self._within(finalists[0]):
             raise MetanasError("no architecture within search.limits could be measured; raise the limits.")
         self.progress.finalists = [self._plain(c).row() for c in finalists]
+        self._event("phase", phase="fitness", duration=time.monotonic() - started)
 
     def _plain(self, candidate: Candidate) -> Candidate:
         """With its accuracy, where something else was maximised."""
@@ -287,7 +286,7 @@ class Search:
 
     def _checkpoint(self) -> None:
         self.progress.seconds = self._seconds()
-        self.listener.checkpoint(self.progress)
+        self.save(self.progress, self.trainer.state(), self.strategy.state())
 
 
 def learn(

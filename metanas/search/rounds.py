@@ -17,7 +17,7 @@ from metanas.measuring.measures import SHARED
 from metanas.measuring.oneshot import WARM_UP, OneShot, Paths, draw_paths
 from metanas.search.controller import Controlled
 from metanas.search.darts import Darts
-from metanas.search.schedule import SearchBudget
+from metanas.search.schedule import SearchBudget, SearchProgress
 from metanas.seeding import stream
 from metanas.strategies.archive import Limits
 from metanas.strategies.halving import fidelity
@@ -31,18 +31,6 @@ FROZEN = 0.8
 Save = Callable[[str, Mapping[str, Any], State], None]
 """Keeps a checkpoint, under a name: what JSON holds, and arrays."""
 Event = Callable[..., None]
-
-
-@dataclass
-class Progress:
-    """How far a search is: what a resumed one needs beside its strategy and weights."""
-
-    round: int = 0
-    spent: float = 0.0  # full evaluations, one at a share as that share
-    measured: int = 0  # evaluations, whatever their share
-    seconds: float = 0.0
-    best: dict[str, Any] | None = None  # the row of the best so far, and the share it was measured at
-    error: str | None = None  # the last line of the first failure
 
 
 class Clock:
@@ -60,6 +48,7 @@ class Clock:
         return 0.0 if self._minutes is None else self.seconds / (60 * self._minutes)
 
 
+@dataclass(kw_only=True)
 class Rounds:
     """Asks a strategy for `batch` architectures, has them measured and tells the strategy, until the budget is spent.
 
@@ -69,26 +58,21 @@ class Rounds:
     that are maximised.
     """
 
-    def __init__(
-        self,
-        *,
-        seed: int,
-        strategy: Strategy,
-        measure: Measured,
-        budget: SearchBudget,
-        batch: int,
-        limits: Limits | None,
-        objective: Callable[[Candidate], Candidate] | None,
-        shared: OneShot | None,
-        enas: bool,
-        progress: Progress,
-        save: Save,
-        event: Event,
-    ) -> None:
-        self.seed, self.strategy, self.measure, self.budget, self.batch = seed, strategy, measure, budget, batch
-        self.limits, self.objective, self.shared, self.enas = limits, objective, shared, enas
-        self.progress, self.save, self.event = progress, save, event
-        self.clock = Clock(budget, progress.seconds)
+    seed: int
+    strategy: Strategy
+    measure: Measured
+    budget: SearchBudget
+    batch: int
+    limits: Limits | None
+    objective: Callable[[Candidate], Candidate] | None
+    shared: OneShot | None
+    enas: bool
+    progress: SearchProgress
+    save: Save
+    event: Event
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.budget, self.progress.seconds)
 
     def run(self) -> Architecture:
         """The best of those measured at the largest share. Raises MetanasError when every one failed."""
@@ -206,7 +190,7 @@ def _standing(row: Mapping[str, Any]) -> tuple[float, float, float]:
     return row["share"], row["accuracy"], -row["macs"]
 
 
-def run_darts(darts: Darts, budget: SearchBudget, progress: Progress, save: Save, event: Event) -> Architecture:
+def run_darts(darts: Darts, budget: SearchBudget, progress: SearchProgress, save: Save, event: Event) -> Architecture:
     """Gradient descent on the architecture until the steps are made, the minutes used, or it has collapsed.
 
     It asks for nothing and is told nothing: what it finds is first measured by the final training.

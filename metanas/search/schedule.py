@@ -84,6 +84,18 @@ class SearchBudget:
     minutes: PositiveFloat | None = None
 
 
+@dataclass
+class SearchProgress:
+    """How far a search of one task is: what a resumed one needs beside its strategy and weights."""
+
+    round: int = 0
+    spent: float = 0.0  # full evaluations, one at a share as that share
+    measured: int = 0  # evaluations, whatever their share
+    seconds: float = 0.0
+    best: dict[str, Any] | None = None  # the row of the best so far, and the share it was measured at
+    error: str | None = None  # the last line of the first failure
+
+
 def _equal_parts(start: float, end: float, count: int) -> list[float]:
     return [start + (end - start) * (part + 1) / count for part in range(count)]
 
@@ -121,7 +133,7 @@ class SearchSettings:
 
 @dataclass
 class Progress:
-    """How far a search is: what a resumed run needs beside weights, store and population."""
+    """How far a meta-training run is: what a resumed one needs beside weights, store and population."""
 
     phase: int = 0
     step: int = 0  # within the phase

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metanas.commands import planning
-from metanas.commands.planning import PeakMemory, Rates, foresee, peak_memory, plan
+from metanas.commands.planning import Durations, PeakMemory, foresee, peak_memory, plan
 from metanas.commands.training import train
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
@@ -17,7 +17,7 @@ from metanas.learning.executor import RayActors
 from metanas.search.schedule import Budget, SearchSettings, evaluations_after
 from tests.runs import TINY, tiny_config
 
-RATES = Rates(set_up=7.0, warmup_step=0.1, later_step=0.2, evaluation=0.01)
+DURATIONS = Durations(set_up=7.0, warmup_step=0.1, later_step=0.2, evaluation=0.01)
 SETTINGS = SearchSettings(population=6, offspring=4, episodes=10, finalists=2, final_episodes=50)
 
 
@@ -34,7 +34,7 @@ def test_evaluations_after_each_phase() -> None:
 
 def test_a_budget_by_steps_is_steps_times_rates() -> None:
     budget = Budget(warmup_steps=40, widening_steps=10, generation_steps=(5, 20), settling_steps=(30,))
-    phases = foresee(budget, SETTINGS, RATES)
+    phases = foresee(budget, SETTINGS, DURATIONS)
     assert [p.name for p in phases] == ["warm-up", "widening", "generation 1", "generation 2", "settling 1"]
     assert [p.steps for p in phases] == [40, 10, 5, 20, 30]
     assert [p.training for p in phases] == pytest.approx([4.0, 2.0, 1.0, 4.0, 3.0])  # one network alone is quicker
@@ -43,17 +43,17 @@ def test_a_budget_by_steps_is_steps_times_rates() -> None:
 
 def test_a_budget_by_minutes_fills_them() -> None:
     budget = Budget(minutes=2, generation_steps=(1, 1), warmup_share=0.5, widening_share=0.1)
-    phases = foresee(budget, SETTINGS, RATES)
+    phases = foresee(budget, SETTINGS, DURATIONS)
     assert sum(p.training + p.evaluation for p in phases) == pytest.approx(120, abs=0.5)
     assert phases[0].steps == 600  # half of two minutes at 0.1 s
     assert phases[1].steps == round((12 - 0.7) / 0.2)
-    assert foresee(replace(budget, minutes=0.01), SETTINGS, RATES)[-1].steps == 0
+    assert foresee(replace(budget, minutes=0.01), SETTINGS, DURATIONS)[-1].steps == 0
 
 
 def test_a_phase_of_no_steps_measures_nothing() -> None:
     """As `repeat.yaml` has them; the finalists are measured all the same."""
     budget = Budget(warmup_steps=40, widening_steps=10, generation_steps=(0, 0), settling_steps=(0,))
-    assert [p.evaluation for p in foresee(budget, SETTINGS, RATES)] == pytest.approx([0.0, 0.7, 0.0, 1.5, 0.0])
+    assert [p.evaluation for p in foresee(budget, SETTINGS, DURATIONS)] == pytest.approx([0.0, 0.7, 0.0, 1.5, 0.0])
 
 
 def test_generations_that_do_not_fit_are_left_out() -> None:
@@ -61,7 +61,7 @@ def test_generations_that_do_not_fit_are_left_out() -> None:
 
     A generation takes 11 seconds and the choice after it 15: there is room for the choice alone.
     """
-    phases = foresee(Budget(minutes=1, generation_steps=(1, 1)), SETTINGS, replace(RATES, evaluation=0.1))
+    phases = foresee(Budget(minutes=1, generation_steps=(1, 1)), SETTINGS, replace(DURATIONS, evaluation=0.1))
     assert [p.steps for p in phases] == [210, 10, 0, 0, 70, 40, 40]
     assert [p.evaluation for p in phases] == pytest.approx([0, 7, 0, 15, 0, 0, 0])
 

@@ -17,6 +17,7 @@ from metanas.api import Architecture, Evaluation
 from metanas.commands.figures import GeneEffect
 from metanas.commands.report import write_report
 from metanas.errors import MetanasError
+from metanas.run import RunFolder
 from metanas.store import Store
 
 BASELINES = {
@@ -138,7 +139,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def page_of(run: Path) -> str:
-    return write_report(run, draw, describe).read_text(encoding="utf-8")
+    return write_report(RunFolder(run), draw, describe).read_text(encoding="utf-8")
 
 
 class Tables(HTMLParser):
@@ -229,11 +230,11 @@ def test_pruning_and_effects_are_told(run: Path) -> None:
             line["predictor"] |= {"audited": 2 * used, "winners": int(used), "why": "stands aside: too few"}
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     effects = [GeneEffect("gene 3: 5x5", 0.02), GeneEffect("gene 1: max", -0.01)]
-    page = write_report(run, str, str, lambda _: effects).read_text(encoding="utf-8")
+    page = write_report(RunFolder(run), str, str, lambda _: effects).read_text(encoding="utf-8")
     assert "A dot is such a swap" not in page
     swaps = ((0.02, 0.01), (0.01, -0.02)), ((-0.01, -0.03), (-0.01, 0.0))
     measured = [replace(effect, measured=own) for effect, own in zip(effects, swaps, strict=True)]
-    told = " ".join(write_report(run, str, str, lambda _: measured).read_text(encoding="utf-8").split())
+    told = " ".join(write_report(RunFolder(run), str, str, lambda _: measured).read_text(encoding="utf-8").split())
     assert "of 4 the predictor gives 2 the sign that was measured" in told
     assert "Of 16 pruned candidates 4, drawn at random" in page
     assert "pruning missed about 8" in " ".join(page.split())
@@ -263,7 +264,9 @@ def test_effects_are_drawn_for_a_run_of_one_generation(run: Path) -> None:
     """Its predictor learned, and was never asked."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     write_log(run, [line for line in lines if line["event"] != "generation" or line["generation"] == 0])
-    page = write_report(run, str, str, lambda _: [GeneEffect("gene 3: 5x5", 0.02)]).read_text(encoding="utf-8")
+    page = write_report(RunFolder(run), str, str, lambda _: [GeneEffect("gene 3: 5x5", 0.02)]).read_text(
+        encoding="utf-8"
+    )
     assert "No predictor was asked yet" in page
     assert "gene 3: 5x5" in page
 
@@ -328,9 +331,28 @@ def test_what_a_resumed_run_did_again_counts_once(run: Path) -> None:
 
 def test_time_by_phase_adds_up(run: Path) -> None:
     page = page_of(run)
-    assert cells(page, "training the shared weights")[1] == "3.7 min"
-    assert cells(page, "measuring architectures")[1] == "18.0 s"
-    assert cells(page, "everything else")[1] == "2.0 s"
+    assert cells(page, "warm-up")[1:5] == ["1.0 min", "", "1.0 min", "25.0%"]
+    assert cells(page, "widening")[1:5] == ["1.0 min", "", "1.0 min", "25.0%"]
+    assert cells(page, "generations")[1:5] == ["1.7 min", "18.0 s", "2.0 min", "49.2%"]
+    assert cells(page, "everything else")[1:5] == ["", "", "2.0 s", "0.8%"]
+    assert "settling" not in {row[0] for row in Tables(page).rows if row}, "none was done"
+
+
+def test_what_is_measured_after_a_phase_counts_to_it(run: Path) -> None:
+    """The first population follows widening."""
+    steps = {"event": "steps", "generation": 0, "loss": 1.0, "accuracy": 0.5}
+    log = [
+        steps | {"phase": "widening", "step": 1, "seconds": 3.0},
+        {"event": "phase", "phase": "weights", "seconds": 3.0, "duration": 3.0},
+        {"event": "phase", "phase": "fitness", "seconds": 5.0, "duration": 2.0},
+        steps | {"phase": "settling", "step": 2, "seconds": 11.0},
+        {"event": "phase", "phase": "weights", "seconds": 11.0, "duration": 6.0},
+    ]
+    write_log(run, log)
+    page = page_of(run)
+    assert cells(page, "widening")[1:4] == ["3.0 s", "2.0 s", "5.0 s"]
+    assert cells(page, "settling")[1:4] == ["6.0 s", "", "6.0 s"]
+    assert not {"warm-up", "everything else"} & {row[0] for row in Tables(page).rows if row}
 
 
 def test_the_error_of_the_latency_table_is_told(run: Path) -> None:
@@ -363,6 +385,11 @@ def test_what_was_asked_is_told_in_words(run: Path) -> None:
 def test_a_folder_that_is_no_run_and_broken_files_are_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(MetanasError, match="is no run: it has no config"):
         page_of(tmp_path)
+    whole = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(whole + "[")
+    with pytest.raises(MetanasError, match=r"config\.yaml' is not YAML: .*line"):
+        page_of(run)
+    (run / "config.yaml").write_text(whole)
     with (run / "log.jsonl").open("a") as log:
         log.write('{"event": "st')
     lines = len((run / "log.jsonl").read_text().splitlines())

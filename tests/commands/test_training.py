@@ -106,6 +106,9 @@ class TestResult:
         assert all(line["population"] for line in generations)
         assert generations[-1]["predictor"]["used"]
         assert generations[-1]["predictor"]["pruned"] > 0
+        spans = [line["phase"] for line in log if line["event"] == "phase"]
+        measured = ["weights", "fitness"]  # the finalists once more at the end of the last generation
+        assert spans == ["weights", *measured * 4, "fitness", "weights", "weights"]
         seconds = [line["seconds"] for line in log]
         assert seconds == sorted(seconds)
         assert log[-1]["done"] == 1
@@ -228,7 +231,7 @@ class TestStore:
         with Store(url) as store:
             assert store.evaluations(run="run") == others
             assert len(store.runs()) == 2
-        page = write_report(out, lambda architecture: "<svg></svg>", str).read_text()
+        page = write_report(RunFolder(out), lambda architecture: "<svg></svg>", str).read_text()
         assert f"{len(expected['rows'])} evaluations in the store" in page
 
     def test_a_database_that_cannot_be_opened_is_named_before_anything_is_written(self, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from metanas.api import Architecture, Candidate, Cost, Evaluation
 from metanas.errors import MetanasError
+from metanas.learning.state import State
 from metanas.learning.worker import EvaluationJob
 from metanas.measuring.estimation import observations
 from metanas.search.loop import CHUNK, Outcome, Search
@@ -92,21 +93,20 @@ class Untrained:
         self.version += 1
         return 1.0, 0.5
 
+    def state(self) -> State:
+        return {"version": np.array(self.version)}
+
 
 @dataclass
 class Listening:
     events: list[dict[str, Any]] = field(default_factory=list)
     rows: list[Evaluation] = field(default_factory=list)
-    checkpoints: list[tuple[int, int]] = field(default_factory=list)
 
     def event(self, event: str, **record: Any) -> None:
         self.events.append({"event": event, **record})
 
     def record(self, evaluations: Sequence[Evaluation]) -> None:
         self.rows.extend(evaluations)
-
-    def checkpoint(self, progress: Progress) -> None:
-        self.checkpoints.append((progress.phase, progress.step))
 
     def of(self, event: str) -> list[dict[str, Any]]:
         return [record for record in self.events if record["event"] == event]
@@ -137,11 +137,16 @@ class Run:
     settings: SearchSettings = SETTINGS
     trainer: Untrained = field(default_factory=Untrained)
     listener: Listening = field(default_factory=Listening)
+    checkpoints: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.screen = Spy(self.floor)
         self.strategy = Evolution(SPACE, self.settings.population)
         self.progress = Progress()
+
+    def save(self, progress: Progress, state: State, strategy: dict[str, Any]) -> None:
+        assert (state["version"], strategy) == (self.trainer.version, self.strategy.state())
+        self.checkpoints.append((progress.phase, progress.step))
 
     def go(self) -> Outcome:
         return Search(
@@ -156,6 +161,7 @@ class Run:
             budget=self.budget,
             settings=self.settings,
             listener=self.listener,
+            save=self.save,
             progress=self.progress,
         ).run()
 
@@ -183,7 +189,7 @@ class TestTraining:
         settings = replace(SETTINGS, leader_share=0.0, explore=0.0)
         run = Run(settings=settings)
         populations: list[set[Architecture]] = []
-        run.listener.checkpoint = lambda progress: populations.append(  # type: ignore[method-assign]
+        run.save = lambda *state: populations.append(  # type: ignore[method-assign]
             {c.architecture for c in run.strategy.population}
         )
         run.go()
@@ -196,8 +202,8 @@ class TestTraining:
     def test_the_leader_s_share_rises_and_settling_trains_the_choice_alone(self) -> None:
         run = Run(budget=replace(BUDGET, generation_steps=(100, 100, 100)))
         leaders: list[Architecture] = []
-        run.listener.checkpoint = (
-            lambda progress: leaders.extend(  # type: ignore[method-assign]
+        run.save = (
+            lambda *state: leaders.extend(  # type: ignore[method-assign]
                 max(run.strategy.population, key=lambda c: c.accuracy).architecture for _ in run.strategy.population[:1]
             )
         )
@@ -213,7 +219,7 @@ class TestTraining:
     def test_shares_of_the_leader_and_of_uniform_paths(self) -> None:
         run = Run(budget=replace(BUDGET, widening_steps=100, generation_steps=(400,)), settings=SETTINGS)
         bred: list[tuple[Candidate, ...]] = []
-        run.listener.checkpoint = lambda progress: bred.append(run.strategy.population)  # type: ignore[method-assign]
+        run.save = lambda *state: bred.append(run.strategy.population)  # type: ignore[method-assign]
         run.go()
         drawn = [a for pair, _, _ in run.trainer.steps for a in pair]
         widening, generation = drawn[2 * 4 : 2 * 104], drawn[2 * 104 : 2 * 504]
@@ -264,7 +270,7 @@ class TestGenerations:
     def test_the_old_population_is_measured_again_with_the_offspring(self) -> None:
         run = Run()
         populations: list[set[Architecture]] = []
-        run.listener.checkpoint = lambda progress: populations.append(  # type: ignore[method-assign]
+        run.save = lambda *state: populations.append(  # type: ignore[method-assign]
             {c.architecture for c in run.strategy.population}
         )
         run.go()
@@ -307,7 +313,7 @@ class TestGenerations:
         run.go()
         within = [(0, 2), (1, 2), (1, 4), (2, 2), (2, 4), (3, 2), (5, 2)]
         closing = [(phase, 0) for phase in range(1, 8)]
-        assert run.listener.checkpoints == sorted([*within, *closing])
+        assert run.checkpoints == sorted([*within, *closing])
 
 
 class TestPredictor:

@@ -221,11 +221,19 @@ def test_mistakes_in_a_pool_are_named(data: Path, change: dict[str, Any], messag
         load_pool(spec({"by": "task", "train": ["a"]}) | change, FORM, data)
 
 
-@pytest.mark.parametrize("content", [b"- a\n- b\n", b"a: [1\n", "name: Größe".encode("latin-1"), None])
-def test_a_file_that_is_no_pool(tmp_path: Path, content: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"- a\n- b\n", "The pool file '{}' holds no keys"),
+        (b"a: [1\n", "'{}' is not YAML: .*line"),
+        ("name: Größe".encode("latin-1"), "'{}' is not text in UTF-8"),
+        (None, "There is no pool file '{}'"),
+    ],
+)
+def test_a_file_that_is_no_pool(tmp_path: Path, content: bytes | None, said: str) -> None:
     if content is not None:
         (tmp_path / "pool.yaml").write_bytes(content)
-    with pytest.raises(MetanasError, match=f"pool file '{tmp_path}{os.sep}pool.yaml'"):
+    with pytest.raises(MetanasError, match=said.format(f"{tmp_path}{os.sep}pool.yaml")):
         load_pool(tmp_path / "pool.yaml", FORM)
 
 
