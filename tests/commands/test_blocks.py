@@ -39,8 +39,8 @@ POOL: dict[str, Any] = {
     "sources": [{"name": name, "kind": "sklearn", "set": "digits"} for name in "abcdef"],
     "splits": {
         "by": "list",
-        "train": {"a": ["0", "1", "2"], "b": ["1", "3", "9"]},
-        "validation": {"c": ["4", "5", "6"], "d": ["0", "5", "7"], "e": ["2", "4", "8"]},
+        "train": {"a": ["0", "1", "2"], "b": ["2", "1", "0"]},
+        "validation": {"c": ["4", "5", "6"], "d": ["3", "5", "6"], "e": ["3", "4", "6"]},
         "test": {"f": ["7", "8", "9"]},
     },
 }
