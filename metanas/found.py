@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from metanas.api import Architecture
 from metanas.assembly import only_images, space_for
-from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config, read_keys
+from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config
 from metanas.errors import MetanasError
 from metanas.files import load_arrays
 from metanas.files import whole as whole_file
@@ -76,7 +76,7 @@ class EnlargedFolder(FoundFolder):
 def open_run(path: Path) -> RunFolder | SearchFolder:
     """What `metanas train` or `metanas search` wrote, finished or not. Raises MetanasError where there is none."""
     folder = SearchFolder(path)
-    return RunFolder(path) if "pool" in read_keys(folder._config()) else folder
+    return RunFolder(path) if "pool" in folder.keys else folder
 
 
 @dataclass(frozen=True)

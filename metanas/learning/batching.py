@@ -15,6 +15,7 @@ ROOM = 0.7
 """The share of the free memory that a batch of tasks may take."""
 
 Scores = tuple[float, float]
+"""Of a task: loss and accuracy beside a gradient, accuracy and loss of an evaluation."""
 Work = Callable[[Architecture, Sequence[EpisodeData]], list[Scores]]
 R = TypeVar("R")
 

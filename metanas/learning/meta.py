@@ -29,8 +29,8 @@ class Problem:
     prepare: Callable[[Mapping[str, Tensor]], Weights]
     support_loss: Loss
     query_loss: Loss
+    difference: float
     head: tuple[str, ...] = ()  # names that `prepare` adds
-    difference: float = 1e-2  # DARTS, footnote 2
 
 
 @dataclass(frozen=True)

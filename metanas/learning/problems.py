@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -71,8 +72,8 @@ class EpisodeProblem(SupportProblem):
         generator: torch.Generator | None = None,
     ) -> None:
         self.everything, support_labels, self.query_labels = tensors
-        self.generator = generator
-        self.drawn = None if generator is None else generator.get_state()
+        # The same paths are dropped in each look at the support set, so that differences are of one network.
+        self.draw_again = None if generator is None else partial(generator.set_state, generator.get_state())
         reference = len(support_labels)
         super().__init__(learner, architecture, self.everything[:reference], support_labels, ways, meta)
 
@@ -81,8 +82,8 @@ class EpisodeProblem(SupportProblem):
         return self.with_head(weights) if self.learner.inner.steps else dict(weights)
 
     def support_loss(self, weights: Mapping[str, Tensor]) -> Tensor:
-        if self.generator is not None and self.drawn is not None:
-            self.generator.set_state(self.drawn)  # the same paths are dropped each time: differences are of one network
+        if self.draw_again is not None:
+            self.draw_again()
         return super().support_loss(weights)
 
     def query_loss(self, weights: Mapping[str, Tensor]) -> Tensor:

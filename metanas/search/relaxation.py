@@ -111,7 +111,7 @@ def architecture_gradient(
     leaves = {kind: alpha.detach().requires_grad_() for kind, alpha in alphas.items()}
     if order == 1:
         return dict(zip(leaves, torch.autograd.grad(validation(weights, leaves), list(leaves.values())), strict=True))
-    problem = Problem(dict, lambda w: training(w, leaves), lambda w: validation(w, leaves), difference=DIFFERENCE)
+    problem = Problem(dict, lambda w: training(w, leaves), lambda w: validation(w, leaves), DIFFERENCE)
     return meta_gradient("difference", problem, weights, lambda name, step: rate, 1, leaves).parameters
 
 

@@ -22,6 +22,7 @@ from tests.reference import adapted, direction_like, inner_product, slope
 
 EXACT, DIFFERENCES, HESSIAN_BY_DIFFERENCES = 1e-10, 1e-6, 1e-3
 RATE, STEPS = 0.3, 3
+DIFFERENCE = 1e-2  # short enough for smooth networks
 
 
 def textbook_network() -> nn.Sequential:
@@ -41,7 +42,7 @@ class Textbook:
         self.queries = torch.randn(12, 1, 4, 4, generator=generator, dtype=torch.float64)
         self.support_labels, self.query_labels = torch.arange(9) % 3, torch.arange(12) % 3
         self.weights: Weights = {name: w.detach() for name, w in self.network.named_parameters()}
-        self.problem = Problem(dict, self.support_loss, self.query_loss)
+        self.problem = Problem(dict, self.support_loss, self.query_loss, DIFFERENCE)
 
     def loss(self, weights: Weights, inputs: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(functional_call(self.network, dict(weights), (inputs,)), labels)
@@ -135,7 +136,7 @@ def test_reptile_is_the_way_to_the_adapted_weights(textbook: Textbook) -> None:
 
 def test_anil_is_maml_with_a_frozen_body_in_the_inner_loop(textbook: Textbook) -> None:
     head = ("4.weight", "4.bias")
-    problem = Problem(dict, textbook.support_loss, textbook.query_loss, head)
+    problem = Problem(dict, textbook.support_loss, textbook.query_loss, DIFFERENCE, head)
     found = meta_gradient("anil", problem, textbook.weights, lambda name, step: RATE, STEPS).weights
     frozen = meta_gradient(
         "maml", problem, textbook.weights, lambda name, step: RATE if name in head else 0.0, STEPS
@@ -200,7 +201,7 @@ class WithScale(Textbook):
 
     def gradient(self, method: Method, steps: int = STEPS) -> MetaGradient:
         leaf = self.scale["scale"].clone().requires_grad_()
-        problem = Problem(dict, lambda w: self.scaled_loss(w, leaf), self.query_loss)
+        problem = Problem(dict, lambda w: self.scaled_loss(w, leaf), self.query_loss, DIFFERENCE)
         return meta_gradient(method, problem, self.weights, lambda name, step: RATE, steps, parameters={"scale": leaf})
 
     def loss_at(self, scale: Weights) -> float:
