@@ -7,11 +7,14 @@ import platform
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from metanas.caching import cache_folder
 
@@ -25,6 +28,38 @@ NUMBERS: Mapping[torch.dtype, str] = {
     torch.bfloat16: "-DBFLOAT16",
 }
 """The types of numbers that a file can be compiled for."""
+
+_ELEMENTARY: ContextVar[bool] = ContextVar("elementary", default=False)
+
+
+@contextmanager
+def elementary() -> Iterator[None]:
+    """While entered, everything is done by tensor operations, for those who look at each."""
+    token = _ELEMENTARY.set(True)
+    try:
+        yield
+    finally:
+        _ELEMENTARY.reset(token)
+
+
+def takes(source: Path, x: Tensor) -> bool:
+    """Whether what is compiled of `source` can compute on x: on a processor, and not within `torch.func.vmap`, say."""
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    if _ELEMENTARY.get() or transformed or x.device.type != "cpu" or x.dtype not in NUMBERS:
+        return False
+    return isinstance(compiled(source, x.dtype), ctypes.CDLL)
+
+
+def library(source: Path, numbers: torch.dtype) -> ctypes.CDLL:
+    """The compiled code, which must be there."""
+    found = compiled(source, numbers)
+    assert isinstance(found, ctypes.CDLL), found
+    return found
+
+
+def address(array: Tensor | None) -> ctypes.c_void_p:
+    """A null pointer for None."""
+    return ctypes.c_void_p(None if array is None else array.data_ptr())
 
 
 @cache

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from metanas.learning.samples import Samples
-from metanas.spaces.fused import elementary, pooled
+from metanas.native import elementary
+from metanas.spaces.fused import pooled
 from metanas.spaces.norm import SampleNorm, SupportNorm
 
 Score = Callable[[nn.Module, Samples], float]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from metanas.api import Architecture
 from metanas.spaces.norm import NORMS
 from metanas.spaces.space import Features, Index, fresh_weights, whole_slices
+from metanas.spaces.winograd import Convolution
 
 WIDTH = 64
 
@@ -21,7 +22,7 @@ class Conv4Network(Features):
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
         inputs = [channels, WIDTH, WIDTH, WIDTH]
-        self.convs = nn.ModuleList(nn.Conv2d(i, WIDTH, 3, padding=1) for i in inputs)
+        self.convs = nn.ModuleList(Convolution(i, WIDTH, 3, padding=1) for i in inputs)
         self.norms = nn.ModuleList(NORMS[norm](WIDTH) for _ in inputs)
 
     def forward(self, inputs: Tensor, reference: int) -> Tensor:

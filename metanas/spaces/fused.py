@@ -6,9 +6,6 @@ compiled C (`normalise.c`), elsewhere as the tensor operations of `by_tensors`, 
 """
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from metanas.native import NUMBERS, compiled
-from metanas.spaces.maps import SOURCE, address, affine, laid_out, library, scattered, sums
+from metanas.native import address, library, takes
+from metanas.spaces.maps import SOURCE, affine, laid_out, scattered, sums
 
 EPS = 1e-5
 
@@ -39,35 +36,15 @@ class Form:
     relu: bool = False
 
 
-_ELEMENTARY: ContextVar[bool] = ContextVar("elementary", default=False)
-
-
-@contextmanager
-def elementary() -> Iterator[None]:
-    """While entered, everything is done by tensor operations, for those who look at each."""
-    token = _ELEMENTARY.set(True)
-    try:
-        yield
-    finally:
-        _ELEMENTARY.reset(token)
-
-
 def normalise(x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, form: Form) -> Tensor:
     """x (N, C, H, W) pooled, normalised, scaled by `weight` and shifted by `bias` (C), rectified.
 
     `support` (2, C) are first and second moments to take in place of those of the `reference` rows.
     """
-    if not _compiles(x):
+    if not takes(SOURCE, x):
         return by_tensors(x, weight, bias, support, form)
     y: Tensor = _Normalise.apply(laid_out(x), weight, bias, support, form)[0]
     return y
-
-
-def _compiles(x: Tensor) -> bool:
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # by vmap, say
-    if _ELEMENTARY.get() or transformed or x.device.type != "cpu" or x.dtype not in NUMBERS:
-        return False
-    return isinstance(compiled(SOURCE, x.dtype), ctypes.CDLL)
 
 
 def by_tensors(x: Tensor, weight: Tensor, bias: Tensor, support: Tensor | None, form: Form) -> Tensor:
@@ -179,7 +156,7 @@ class _Normalise(torch.autograd.Function):
         mixture, scale = torch.empty((2, n, c), dtype=real), torch.empty((n, c), dtype=real)
         gain, offset = (parameter.to(real).contiguous() for parameter in (weight, bias))
         arrays = (x, gain, offset, left, place, y, support_moments, mixture, scale)
-        library(x.dtype).forward(ctypes.byref(shape), *map(address, arrays))
+        library(SOURCE, x.dtype).forward(ctypes.byref(shape), *map(address, arrays))
         ctx.form, ctx.shape = form, shape
         ctx.save_for_backward(left, y, place, weight, support, mixture, scale)
         ctx.set_materialize_grads(False)
@@ -200,5 +177,5 @@ class _Normalise(torch.autograd.Function):
         by_weight, by_bias = torch.zeros((2, shape.c), dtype=torch.float64)
         gain = weight.to(scale.dtype).contiguous()
         arrays = (grads[0], y, left, grads[1], place, gain, mixture, scale, by_x, by_weight, by_bias)
-        library(y.dtype).backward(ctypes.byref(shape), *map(address, arrays))
+        library(SOURCE, y.dtype).backward(ctypes.byref(shape), *map(address, arrays))
         return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype), None, None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metanas.native import compiled
+from metanas.native import address, library
 
 SOURCE = Path(__file__).with_name("normalise.c")
 
@@ -35,18 +35,6 @@ def scattered(left: Tensor, place: Tensor, height: int, width: int) -> Tensor:
     return whole
 
 
-def library(numbers: torch.dtype) -> ctypes.CDLL:
-    """The compiled code, which must be there."""
-    found = compiled(SOURCE, numbers)
-    assert isinstance(found, ctypes.CDLL), found
-    return found
-
-
-def address(array: Tensor | None) -> ctypes.c_void_p:
-    """A null pointer for None."""
-    return ctypes.c_void_p(None if array is None else array.data_ptr())
-
-
 def laid_out(map_: Tensor) -> Tensor:
     """The same, in the layout that the compiled code reads."""
     return map_.contiguous(memory_format=torch.channels_last)
@@ -55,7 +43,7 @@ def laid_out(map_: Tensor) -> Tensor:
 def _call(name: str, of: Tensor, *arrays: Tensor | None) -> None:
     """A function of the C file, on maps as large as `of`."""
     n, c, h, w = of.shape
-    getattr(library(of.dtype), name)(*map(ctypes.c_long, (n, h * w, c)), *map(address, arrays))
+    getattr(library(SOURCE, of.dtype), name)(*map(ctypes.c_long, (n, h * w, c)), *map(address, arrays))
 
 
 class _Affine(torch.autograd.Function):
@@ -135,5 +123,5 @@ def _pick(name: str, map_: Tensor, place: Tensor, size: Sequence[int]) -> Tensor
     whole = found if name == "spread" else map_
     (n, c, h, w), (oh, ow) = whole.shape, place.shape[2:]
     sizes = map(ctypes.c_long, (n, h, w, c, oh, ow))
-    getattr(library(map_.dtype), name)(*sizes, address(map_), address(place), address(found))
+    getattr(library(SOURCE, map_.dtype), name)(*sizes, address(map_), address(place), address(found))
     return found

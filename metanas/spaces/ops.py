@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metanas.spaces.norm import SupportNorm
+from metanas.spaces.winograd import Convolution
 
 DARTS = (
     "none",
@@ -119,10 +120,10 @@ def convolution(
     stride: int | tuple[int, int] = 1,
     dilation: int = 1,
     groups: int = 1,
-) -> nn.Conv2d:
+) -> Convolution:
     """A convolution without bias that keeps the image's size, but for the stride."""
     padding = (kernel[0] // 2 * dilation, kernel[1] // 2 * dilation)
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
+    return Convolution(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
 
 
 def pointwise(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, ...]:

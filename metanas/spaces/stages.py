@@ -17,7 +17,7 @@ from metanas.errors import MetanasError
 from metanas.spaces.drawing import draw_chain
 from metanas.spaces.elastic import Elastic, check_choices
 from metanas.spaces.norm import NORMS
-from metanas.spaces.ops import Attention, drop_path
+from metanas.spaces.ops import Attention, convolution, drop_path
 from metanas.spaces.scaling import scaled_depth, scaled_width
 from metanas.spaces.space import Features
 
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
     def __init__(self, inputs: int, width: int, kernel: int, norm: str, pooling: str | None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, width, kernel, padding=kernel // 2, bias=False)
+        self.conv = convolution(inputs, width, (kernel, kernel))
         self.norm = NORMS[norm](width)
         self.pooling = pooling
 

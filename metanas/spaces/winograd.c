@@ -1,0 +1,233 @@
+/* Winograd's convolution for kernels of 3 x 3 and 5 x 5, and its gradient by the weight: what `metanas/spaces/winograd.py`
+ * says, but for weights, which it brings to their points. Compiled by `metanas/native.py`, once for each type of number.
+ *
+ * A map (n, h, w, c), channels last, is cut into tiles of 4 x 4, the last ones beyond its border. To a tile belong
+ * (kernel + 3)^2 points; those of `count` tiles lie as (points, count, c). Channels are a multiple of LANES.
+ */
+#ifdef __AVX512F__
+enum { BYTES = 64 };
+#else
+enum { BYTES = 32 };
+#endif
+typedef REAL real;
+typedef real lanes __attribute__((vector_size(BYTES)));
+
+#define EXPORT __attribute__((visibility("default")))
+#define INLINE static inline __attribute__((always_inline)) /* so that the matrices are constants where they are used */
+#define LANES ((long)(sizeof(lanes) / sizeof(real)))
+
+enum { SIDE = 4, MOST = 8, ROWS = 6, AT_ONCE = 24 }; /* tiles at once: their points stay in the cache */
+
+/* Of interpolation at 0, 1, -1, 2, -2 and infinity, and for 5 x 5 at 1/2 and -1/2 too: B is what inputs are multiplied
+ * with, and A what gives outputs. */
+static const real B3[6][6] = {
+    {4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},
+    {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1},
+};
+static const real A3[SIDE][6] = {
+    {1, 1, 1, 1, 1, 0},
+    {0, 1, -1, 2, -2, 0},
+    {0, 1, 1, 4, 4, 0},
+    {0, 1, -1, 8, -8, 1},
+};
+static const real B5[8][8] = {
+    {-1, 0, 5.25, 0, -5.25, 0, 1, 0},  {0, 1, 1, -4.25, -4.25, 1, 1, 0}, {0, -1, 1, 4.25, -4.25, -1, 1, 0},
+    {0, .5, .25, -2.5, -1.25, 2, 1, 0}, {0, -.5, .25, 2.5, -1.25, -2, 1, 0}, {0, 2, 4, -2.5, -5, .5, 1, 0},
+    {0, -2, 4, 2.5, -5, -.5, 1, 0},    {0, -1, 0, 5.25, 0, -5.25, 0, 1},
+};
+static const real A5[SIDE][8] = {
+    {1, 1, 1, 1, 1, 1, 1, 0},
+    {0, 1, -1, 2, -2, .5, -.5, 0},
+    {0, 1, 1, 4, 4, .25, .25, 0},
+    {0, 1, -1, 8, -8, .125, -.125, 1},
+};
+
+typedef struct {
+    long kernel;
+    long n, h, w, c, d; /* of maps: x has c channels, y has d */
+} Shape;
+
+typedef struct {
+    long h, w, c;     /* of a map */
+    long down, along; /* how many tiles a sample has */
+    long from, count; /* which of all samples' tiles */
+} Tiles;
+
+typedef struct {
+    const real *entries;
+    int row, column; /* strides, so that a transposed one is the same numbers */
+    int rows, columns;
+} Matrix;
+
+INLINE lanes load(const real *from) {
+    lanes values;
+    __builtin_memcpy(&values, from, sizeof values);
+    return values;
+}
+
+INLINE void store(real *to, lanes values) { __builtin_memcpy(to, &values, sizeof values); }
+
+/* A row of m times a column of numbers that lie `stride` apart. What is 0 is left out when compiled. */
+INLINE lanes product(Matrix m, int row, const lanes *numbers, int stride) {
+    lanes sum = {0};
+#pragma GCC unroll 8
+    for (int k = 0; k < m.columns; k++) {
+        real entry = m.entries[row * m.row + k * m.column];
+        if (entry != 0) sum += entry * numbers[k * stride];
+    }
+    return sum;
+}
+
+/* m in m', all of MOST x MOST numbers or fewer. */
+INLINE void transform(Matrix m, lanes in[MOST][MOST], lanes out[MOST][MOST]) {
+    lanes half[MOST][MOST];
+#pragma GCC unroll 8
+    for (int i = 0; i < m.rows; i++)
+#pragma GCC unroll 8
+        for (int j = 0; j < m.columns; j++) half[i][j] = product(m, i, &in[0][j], MOST);
+#pragma GCC unroll 8
+    for (int i = 0; i < m.rows; i++)
+#pragma GCC unroll 8
+        for (int j = 0; j < m.rows; j++) out[i][j] = product(m, j, half[i], 1);
+}
+
+/* Where tile t begins in its sample: a row and a column. */
+INLINE long row_of(const Tiles *s, long t) { return t / s->along % s->down * SIDE; }
+INLINE long column_of(const Tiles *s, long t) { return t % s->along * SIDE; }
+
+/* From a map to points. A tile reaches `border` beyond its upper left corner; beyond the map is 0. */
+INLINE void to_points(const Tiles *s, Matrix m, long border, const real *map, real *points) {
+    for (long t = s->from; t < s->from + s->count; t++) {
+        long up = row_of(s, t) - border, left = column_of(s, t) - border;
+        const real *sample = map + t / (s->down * s->along) * s->h * s->w * s->c;
+        for (long k = 0; k < s->c; k += LANES) {
+            lanes in[MOST][MOST], out[MOST][MOST], none = {0};
+            for (long i = 0; i < m.columns; i++)
+                for (long j = 0; j < m.columns; j++) {
+                    long y = up + i, x = left + j;
+                    int within = y >= 0 && y < s->h && x >= 0 && x < s->w;
+                    in[i][j] = within ? load(sample + (y * s->w + x) * s->c + k) : none;
+                }
+            transform(m, in, out);
+            for (long i = 0; i < m.rows; i++)
+                for (long j = 0; j < m.rows; j++)
+                    store(points + ((i * m.rows + j) * s->count + t - s->from) * s->c + k, out[i][j]);
+        }
+    }
+}
+
+/* From points to a map. */
+INLINE void to_map(const Tiles *s, Matrix m, const real *points, real *map) {
+    for (long t = s->from; t < s->from + s->count; t++) {
+        long up = row_of(s, t), left = column_of(s, t);
+        real *sample = map + t / (s->down * s->along) * s->h * s->w * s->c;
+        for (long k = 0; k < s->c; k += LANES) {
+            lanes in[MOST][MOST], out[MOST][MOST];
+            for (long i = 0; i < m.columns; i++)
+                for (long j = 0; j < m.columns; j++)
+                    in[i][j] = load(points + ((i * m.columns + j) * s->count + t - s->from) * s->c + k);
+            transform(m, in, out);
+            for (long i = 0; i < m.rows && up + i < s->h; i++)
+                for (long j = 0; j < m.rows && left + j < s->w; j++)
+                    store(sample + ((up + i) * s->w + left + j) * s->c + k, out[i][j]);
+        }
+    }
+}
+
+INLINE void inputs(const Tiles *s, long kernel, const real *map, real *points) {
+    if (kernel == 3) to_points(s, (Matrix){B3[0], 6, 1, 6, 6}, 1, map, points);
+    else to_points(s, (Matrix){B5[0], 8, 1, 8, 8}, 2, map, points);
+}
+
+INLINE void outputs(const Tiles *s, long kernel, const real *points, real *map) {
+    if (kernel == 3) to_map(s, (Matrix){A3[0], 6, 1, SIDE, 6}, points, map);
+    else to_map(s, (Matrix){A5[0], 8, 1, SIDE, 8}, points, map);
+}
+
+/* The other way round: from the gradient by outputs to that by their points. */
+INLINE void gradients(const Tiles *s, long kernel, const real *map, real *points) {
+    if (kernel == 3) to_points(s, (Matrix){A3[0], 1, 6, 6, SIDE}, 0, map, points);
+    else to_points(s, (Matrix){A5[0], 1, 8, 8, SIDE}, 0, map, points);
+}
+
+typedef struct {
+    const real *entries;
+    long row, column; /* strides */
+} Left;
+
+/* `rows` rows and `vectors` vectors of columns of a product, b and out having `width` columns; added to what is there. */
+INLINE void block(int rows, int vectors, long inner, Left a, const real *b, long width, real *out, int adds) {
+    lanes sums[ROWS][2], none = {0};
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++) sums[i][j] = adds ? load(out + i * width + j * LANES) : none;
+    for (long k = 0; k < inner; k++) {
+        lanes row[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++) row[j] = load(b + k * width + j * LANES);
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+            for (int j = 0; j < vectors; j++) sums[i][j] += a.entries[i * a.row + k * a.column] * row[j];
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; j++) store(out + i * width + j * LANES, sums[i][j]);
+}
+
+/* Blocks one below the other: of six rows, and of what is left. */
+INLINE void strip(long rows, int vectors, long inner, Left a, const real *b, long width, real *out, int adds) {
+    for (; rows >= ROWS; rows -= ROWS, a.entries += ROWS * a.row, out += ROWS * width)
+        block(ROWS, vectors, inner, a, b, width, out, adds);
+    for (; rows >= 2; rows -= 2, a.entries += 2 * a.row, out += 2 * width)
+        block(2, vectors, inner, a, b, width, out, adds);
+    if (rows) block(1, vectors, inner, a, b, width, out, adds);
+}
+
+/* out (rows, width) = a (rows, inner) b (inner, width), or added to it. */
+static void multiply(long rows, long inner, long width, Left a, const real *b, real *out, int adds) {
+    long j = 0;
+    for (; j + 2 * LANES <= width; j += 2 * LANES) strip(rows, 2, inner, a, b + j, width, out + j, adds);
+    if (j < width) strip(rows, 1, inner, a, b + j, width, out + j, adds);
+}
+
+INLINE long points_of(const Shape *s) { return (s->kernel + SIDE - 1) * (s->kernel + SIDE - 1); }
+
+/* How many numbers `convolve` and `by_weight` want as memory. */
+EXPORT long wanted(const Shape *s) { return points_of(s) * AT_ONCE * (s->c + s->d); }
+
+/* The next tiles of a map of c channels; none are left where `count` is 0. */
+INLINE Tiles next(const Shape *s, long c, long from) {
+    long down = (s->h + SIDE - 1) / SIDE, along = (s->w + SIDE - 1) / SIDE, left = s->n * down * along - from;
+    return (Tiles){s->h, s->w, c, down, along, from, left < AT_ONCE ? left : AT_ONCE};
+}
+
+/* y (n, h, w, d) of x (n, h, w, c) and the weight at its points, u (points, c, d). */
+EXPORT void convolve(const Shape *s, const real *x, const real *u, real *y, real *memory) {
+    long c = s->c, d = s->d;
+    real *v = memory, *m = memory + points_of(s) * AT_ONCE * c;
+    for (Tiles of_x = next(s, c, 0); of_x.count > 0; of_x = next(s, c, of_x.from + AT_ONCE)) {
+        Tiles of_y = next(s, d, of_x.from);
+        long count = of_x.count;
+        inputs(&of_x, s->kernel, x, v);
+        for (long p = 0; p < points_of(s); p++)
+            multiply(count, c, d, (Left){v + p * count * c, c, 1}, u + p * c * d, m + p * count * d, 0);
+        outputs(&of_y, s->kernel, m, y);
+    }
+}
+
+/* The gradient by the weight at its points, u (points, c, d), of x (n, h, w, c) and that by y, g (n, h, w, d). */
+EXPORT void by_weight(const Shape *s, const real *x, const real *g, real *u, real *memory) {
+    long c = s->c, d = s->d;
+    real *v = memory, *m = memory + points_of(s) * AT_ONCE * c;
+    for (Tiles of_x = next(s, c, 0); of_x.count > 0; of_x = next(s, c, of_x.from + AT_ONCE)) {
+        Tiles of_y = next(s, d, of_x.from);
+        long count = of_x.count;
+        inputs(&of_x, s->kernel, x, v);
+        gradients(&of_y, s->kernel, g, m);
+        for (long p = 0; p < points_of(s); p++)
+            multiply(c, count, d, (Left){v + p * count * c, 1, c}, m + p * count * d, u + p * c * d, of_x.from > 0);
+    }
+}

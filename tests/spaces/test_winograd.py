@@ -1,0 +1,149 @@
+"""Winograd's convolution against PyTorch's: values, gradients, gradients of gradients, and where it is not taken."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from metanas import native
+from metanas.native import elementary
+from metanas.spaces import winograd
+from metanas.spaces.winograd import Convolution, by_weight, convolve, outputs, weight_gradient
+
+pytestmark = pytest.mark.usefixtures("compiler")
+
+
+def plainly(x: Tensor, weight: Tensor) -> Tensor:
+    return F.conv2d(x, weight, padding=weight.shape[2] // 2)
+
+
+def random(*size: int, seed: int = 0, numbers: torch.dtype = torch.float64) -> Tensor:
+    values = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(numbers)
+    return values.contiguous(memory_format=torch.channels_last)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
+    """A map of any size, a weight, and a gradient by what they make."""
+    height, width = draw(st.tuples(*[st.integers(1, 10)] * 2))
+    samples, c, d = draw(st.integers(1, 7)), draw(st.sampled_from([16, 32, 48])), draw(st.sampled_from([16, 80]))
+    kernel, seed = draw(st.sampled_from([3, 5])), draw(st.integers(0, 2**31))
+    return (
+        random(samples, c, height, width, seed=seed),
+        random(d, c, kernel, kernel, seed=seed + 1),
+        random(samples, d, height, width, seed=seed + 2),
+    )
+
+
+@given(case=cases())
+def test_it_is_a_convolution_and_its_gradient(case: tuple[Tensor, Tensor, Tensor]) -> None:
+    x, weight, g = case
+    torch.testing.assert_close(outputs(x, weight), plainly(x, weight), rtol=1e-9, atol=1e-9)
+    leaf = weight.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(plainly(x, leaf), leaf, g)
+    torch.testing.assert_close(weight_gradient(x, g, weight.shape[2]), expected, rtol=1e-9, atol=1e-8)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+@pytest.mark.parametrize(("kernel", "size"), [(3, (8, 5)), (5, (3, 9)), (5, (1, 1))])
+def test_gradients_of_gradients_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, kernel: int, size: tuple[int, int], ours: bool
+) -> None:
+    monkeypatch.setattr(winograd, "_multiplications", lambda *_, **__: (1, 0) if ours else (0, 1))
+    tensors = random(3, 16, *size) / 4, random(32, 16, kernel, kernel, seed=1) / 4
+
+    def gradients(operation: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
+        leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+        first = torch.autograd.grad(operation(*leaves).sin().sum(), leaves, create_graph=True)
+        second = torch.autograd.grad(sum((f.sin().sum() for f in first), torch.zeros(())), leaves, create_graph=True)
+        return *first, *second, *torch.autograd.grad(sum((s.sin().sum() for s in second), torch.zeros(())), leaves)
+
+    for one, other in zip(gradients(convolve), gradients(plainly), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
+
+
+def test_the_gradient_by_the_weight_has_gradients() -> None:
+    x, g = random(2, 16, 6, 6).requires_grad_(), random(2, 32, 6, 6, seed=1).requires_grad_()
+    weight, by = random(32, 16, 3, 3, seed=2).requires_grad_(), random(32, 16, 3, 3, seed=3)
+    (expected,) = torch.autograd.grad(plainly(x, weight), weight, g, create_graph=True)
+    ours, theirs = (torch.autograd.grad(found, (x, g), by) for found in (by_weight(x, g, 3), expected))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_single_precision_is_kept(kernel: int) -> None:
+    x, weight = random(40, 64, 14, 14, numbers=torch.float32), random(96, 64, kernel, kernel, numbers=torch.float32)
+    g = random(40, 96, 14, 14, seed=2, numbers=torch.float32)
+    exact = plainly(x.double(), weight.double())
+    assert (outputs(x, weight) - exact).abs().max() < 3e-5 * exact.abs().max()
+    leaf = weight.double().requires_grad_()
+    (exact,) = torch.autograd.grad(plainly(x.double(), leaf), leaf, g.double())
+    assert (weight_gradient(x, g, kernel) - exact).abs().max() < 1e-4 * exact.abs().max()
+
+
+def is_ours(found: Tensor) -> bool:
+    return type(found.grad_fn).__name__ == "_ConvolveBackward"
+
+
+class TestConvolution:
+    X = random(2, 16, 8, 8, numbers=torch.float32)
+
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_it_is_taken_and_changes_nothing(self, bias: bool) -> None:
+        module = Convolution(16, 32, 3, padding=1, bias=bias)
+        assert is_ours(module(self.X)) != bias  # a bias is added after it
+        torch.testing.assert_close(module(self.X), F.conv2d(self.X, module.weight, module.bias, padding=1))
+
+    @pytest.mark.parametrize(
+        "module",
+        [
+            Convolution(16, 32, 1),
+            Convolution(16, 32, 3),
+            Convolution(16, 24, 3, padding=1),
+            Convolution(16, 32, (3, 5), padding=(1, 2)),
+            Convolution(16, 32, 3, stride=2, padding=1),
+            Convolution(16, 32, 3, padding=2, dilation=2),
+            Convolution(16, 16, 3, padding=1, groups=16),
+            Convolution(16, 32, 3, padding=1, padding_mode="reflect"),
+            Convolution(16, 32, 3, padding="same"),
+        ],
+        ids=str,
+    )
+    def test_others_are_plain(self, module: Convolution) -> None:
+        plain = torch.nn.Conv2d.forward(module, self.X)
+        assert not is_ours(module(self.X))
+        assert torch.equal(module(self.X), plain)
+
+    def test_it_is_plain_where_numbers_are_others(self) -> None:
+        module = Convolution(16, 32, 3, padding=1, bias=False)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert module(self.X).dtype == torch.bfloat16
+        assert not is_ours(module.double()(self.X.double()))
+
+    def test_it_is_plain_for_who_looks_at_each_operation(self) -> None:
+        module = Convolution(16, 32, 3, padding=1, bias=False)
+        with elementary():
+            assert not is_ours(module(self.X))
+        mapped = torch.func.vmap(lambda weight: torch.func.functional_call(module, {"weight": weight}, (self.X,)))
+        weights = torch.stack([module.weight.detach(), 2 * module.weight.detach()])
+        torch.testing.assert_close(mapped(weights)[1], 2 * module(self.X).detach())
+
+    def test_without_a_compiler_it_is_plain(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(native, "compiled", lambda source, numbers: "no compiler")
+        assert not is_ours(Convolution(16, 32, 3, padding=1, bias=False)(self.X))
+
+    def test_a_map_in_any_layout_gives_the_same(self) -> None:
+        module = Convolution(16, 32, 3, padding=1, bias=False)
+        assert torch.equal(module(self.X.contiguous()), module(self.X))
+
+    def test_what_is_no_number_stays_none(self) -> None:
+        x = self.X.clone()
+        x[1, 3, 7, 7] = torch.nan
+        found = Convolution(16, 32, 3, padding=1)(x)
+        assert found[1, :, 6:, 6:].isnan().all()
+        assert not found[0].isnan().any()
