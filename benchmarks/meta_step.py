@@ -35,6 +35,7 @@ from metanas.measuring.cost import cost
 from metanas.spaces.fused import EPS, Pool, pooled
 from metanas.spaces.norm import SampleNorm
 from metanas.spaces.space import Features
+from metanas.spaces.winograd import Convolution
 from metanas.statistics import mean_interval
 
 TASKS, WAYS, SHOTS, QUERIES, INNER, STEPS = 4, 5, 1, 15, 5, 5  # STEPS: outer steps timed at once
@@ -71,7 +72,18 @@ def plain(network: Features) -> Features:
         for name, child in module.named_children():
             if isinstance(child, SampleNorm):
                 setattr(module, name, PlainNorm(child))
+            elif isinstance(child, Convolution):
+                setattr(module, name, plain_convolution(child))
     return network
+
+
+def plain_convolution(ours: Convolution) -> nn.Conv2d:
+    """PyTorch's, with the same weights."""
+    kernel = ours.kernel_size[0]
+    with torch.device("meta"):
+        theirs = nn.Conv2d(ours.in_channels, ours.out_channels, kernel, padding=kernel // 2, bias=ours.bias is not None)
+    theirs.weight, theirs.bias = ours.weight, ours.bias
+    return theirs
 
 
 class Classifier(nn.Module):

@@ -1,9 +1,9 @@
 """Where the time of a meta-gradient goes: the shares of the kinds of operations, on one core.
 
-The episodes, networks and settings of `benchmarks.meta_step`. Convolutions are PyTorch's (oneDNN), so their share says
-how many times as fast it could be if all else took no time. Pooling, normalisation and ReLU are
-`metanas/spaces/fused.py` and, in gradients of gradients, `metanas/spaces/maps.py`. Milliseconds are without the
-profiler.
+The episodes, networks and settings of `benchmarks.meta_step`. Convolutions are `metanas/spaces/winograd.py` or of
+PyTorch (oneDNN), and their share says how many times as fast it could be if all else took no time. Pooling,
+normalisation and ReLU are `metanas/spaces/fused.py` and, in gradients of gradients, `metanas/spaces/maps.py`.
+Milliseconds are without the profiler.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from metanas.learning.worker import GradientJob, Worker
 from tasks.pool import Pool
 
 KINDS = {
-    "convolutions": ("conv",),
+    "convolutions": ("conv", "_Convolve", "_ByWeight"),
     "pooling, normalisation, ReLU": ("_Normalise", "_Affine", "_Sums", "_Scatter", "_Gather", "threshold", "max_pool"),
     "copies": ("copy", "clone", "empty", "zero", "fill"),
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear"),
