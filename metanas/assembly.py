@@ -13,11 +13,11 @@ from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, executor_for
 from metanas.learning.learner import Learner, Precision, native_precision
 from metanas.learning.worker import Sampler, Worker
-from metanas.native import compiled
+from metanas.native import lacking
 from metanas.seeding import stream, torch_stream
+from metanas.spaces import maps, winograd
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
-from metanas.spaces.maps import SOURCE
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.space import Family, Space
 from metanas.spaces.stages import Stages
@@ -169,8 +169,10 @@ def training_pool(config: RunConfig, data: Path | None, download: bool = False) 
 
 def uncompiled(config: RunConfig) -> str | None:
     """Why no operations are compiled for this processor, so that training takes longer; None where they are."""
-    found = compiled(SOURCE, getattr(torch, precision_of(config))) if _device() == "cpu" else None
-    return found if isinstance(found, str) else None
+    if _device() != "cpu":
+        return None
+    single = [(winograd.SOURCE, torch.float32)] if (precision := precision_of(config)) == "float32" else []
+    return lacking((maps.SOURCE, getattr(torch, precision)), *single)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metanas.caching import cache_folder
 
@@ -43,11 +43,17 @@ def elementary() -> Iterator[None]:
 
 
 def takes(source: Path, x: Tensor) -> bool:
-    """Whether what is compiled of `source` can compute on x: on a processor, and not within `torch.func.vmap`, say."""
+    """Whether what is compiled of `source` can compute on x: numbers in memory, not those of `torch.func.vmap`, say."""
     transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    if _ELEMENTARY.get() or transformed or x.device.type != "cpu" or x.dtype not in NUMBERS:
+    in_memory = type(x) in (Tensor, nn.Parameter) and x.device.type == "cpu"
+    if _ELEMENTARY.get() or transformed or not in_memory or x.dtype not in NUMBERS:
         return False
     return isinstance(compiled(source, x.dtype), ctypes.CDLL)
+
+
+def lacking(*wanted: tuple[Path, torch.dtype]) -> str | None:
+    """Why one of the files cannot be compiled for its type of numbers, or None."""
+    return next((found for each in wanted if isinstance(found := compiled(*each), str)), None)
 
 
 def library(source: Path, numbers: torch.dtype) -> ctypes.CDLL:

@@ -31,11 +31,11 @@ _LIBRARIES = (
     (
         "compiled code",
         "import os, sys, tempfile, torch\n"
-        "from metanas.native import compiled\n"
-        "from metanas.spaces.maps import SOURCE\n"
+        "from metanas.native import lacking\n"
+        "from metanas.spaces import maps, winograd\n"
         "with tempfile.TemporaryDirectory() as os.environ['METANAS_CACHE']:\n"
-        "    found = compiled(SOURCE, torch.bfloat16)\n"
-        "sys.exit(found) if isinstance(found, str) else print('made for this processor')",
+        "    why = lacking((maps.SOURCE, torch.bfloat16), (winograd.SOURCE, torch.float32))\n"
+        "sys.exit(why) if why else print('made for this processor')",
         "install a C compiler or name it in CC: without it training takes up to twice as long",
     ),
     (

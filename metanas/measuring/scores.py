@@ -89,7 +89,7 @@ def params(network: nn.Module, batch: Samples) -> float:
 def flops(network: nn.Module, batch: Samples) -> float:
     """Floating-point operations on one image: two a multiply-accumulate of convolutions and matrix products."""
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
+    with torch.no_grad(), elementary(), counter:
         network(batch.inputs[:1])
     return float(counter.get_total_flops())
 

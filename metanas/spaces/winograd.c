@@ -4,6 +4,8 @@
  * A map (n, h, w, c), channels last, is cut into tiles of 4 x 4, the last ones beyond its border. To a tile belong
  * (kernel + 3)^2 points; those of `count` tiles lie as (points, count, c). Channels are a multiple of LANES.
  */
+#include <stdlib.h>
+
 #ifdef __AVX512F__
 enum { BYTES = 64 };
 #else
@@ -16,7 +18,7 @@ typedef real lanes __attribute__((vector_size(BYTES)));
 #define INLINE static inline __attribute__((always_inline)) /* so that the matrices are constants where they are used */
 #define LANES ((long)(sizeof(lanes) / sizeof(real)))
 
-enum { SIDE = 4, MOST = 8, ROWS = 6, AT_ONCE = 18 }; /* tiles at once: their points stay in the cache */
+enum { SIDE = 4, MOST = 8, ROWS = 6, AT_ONCE = 3 * ROWS }; /* tiles at once: their points stay in the cache */
 
 /* Of interpolation at 0, 1, -1, 2, -2 and infinity, and for 5 x 5 at 1/2 and -1/2 too: B is what inputs are multiplied
  * with, and A what gives outputs. */
@@ -195,9 +197,6 @@ static void multiply(long rows, long inner, long width, Left a, const real *b, r
 
 INLINE long points_of(const Shape *s) { return (s->kernel + SIDE - 1) * (s->kernel + SIDE - 1); }
 
-/* How many numbers `convolve` and `by_weight` want as memory. */
-EXPORT long wanted(const Shape *s) { return points_of(s) * AT_ONCE * (s->c + s->d); }
-
 /* The next tiles of a map of c channels; none are left where `count` is 0. */
 INLINE Tiles next(const Shape *s, long c, long from) {
     long down = (s->h + SIDE - 1) / SIDE, along = (s->w + SIDE - 1) / SIDE, left = s->n * down * along - from;
@@ -205,9 +204,9 @@ INLINE Tiles next(const Shape *s, long c, long from) {
 }
 
 /* y (n, h, w, d) of x (n, h, w, c) and the weight at its points, u (points, c, d). */
-EXPORT void convolve(const Shape *s, const real *x, const real *u, real *y, real *memory) {
+EXPORT void convolve(const Shape *s, const real *x, const real *u, real *y) {
     long c = s->c, d = s->d;
-    real *v = memory, *m = memory + points_of(s) * AT_ONCE * c;
+    real *v = malloc(points_of(s) * AT_ONCE * (c + d) * sizeof(real)), *m = v + points_of(s) * AT_ONCE * c;
     for (Tiles of_x = next(s, c, 0); of_x.count > 0; of_x = next(s, c, of_x.from + AT_ONCE)) {
         Tiles of_y = next(s, d, of_x.from);
         long count = of_x.count;
@@ -216,18 +215,20 @@ EXPORT void convolve(const Shape *s, const real *x, const real *u, real *y, real
             multiply(count, c, d, (Left){v + p * count * c, c, 1}, u + p * c * d, m + p * count * d, 0);
         outputs(&of_y, s->kernel, m, y);
     }
+    free(v);
 }
 
-/* The gradient by the weight at its points, u (points, c, d), of x (n, h, w, c) and that by y, g (n, h, w, d). */
-EXPORT void by_weight(const Shape *s, const real *x, const real *g, real *u, real *memory) {
+/* Adds to u (points, c, d) the gradient by the weight at its points, of x (n, h, w, c) and that by y, g (n, h, w, d). */
+EXPORT void by_weight(const Shape *s, const real *x, const real *g, real *u) {
     long c = s->c, d = s->d;
-    real *v = memory, *m = memory + points_of(s) * AT_ONCE * c;
+    real *v = malloc(points_of(s) * AT_ONCE * (c + d) * sizeof(real)), *m = v + points_of(s) * AT_ONCE * c;
     for (Tiles of_x = next(s, c, 0); of_x.count > 0; of_x = next(s, c, of_x.from + AT_ONCE)) {
         Tiles of_y = next(s, d, of_x.from);
         long count = of_x.count;
         inputs(&of_x, s->kernel, x, v);
         gradients(&of_y, s->kernel, g, m);
         for (long p = 0; p < points_of(s); p++)
-            multiply(c, count, d, (Left){v + p * count * c, 1, c}, m + p * count * d, u + p * c * d, of_x.from > 0);
+            multiply(c, count, d, (Left){v + p * count * c, 1, c}, m + p * count * d, u + p * c * d, 1);
     }
+    free(v);
 }

@@ -3,7 +3,8 @@
 A tile of 4 x 4 outputs is a product of polynomials, which is computed at (kernel + 3)^2 points: inputs and weights are
 brought there, multiplied point by point (a matrix product over channels each), and outputs are interpolated (Lavin and
 Gray 2016, section 4). PyTorch's libraries have it for few processors and layouts. Rounding errors are some 1e-5 of the
-largest output, ten times those of a plain convolution, so it serves single precision; and it is used where it pays.
+largest output, ten times those of a plain convolution, so it serves single precision; and it is used where it pays,
+which depends on the batch, too. What is no number spreads over its tile.
 """
 
 import ctypes
@@ -37,45 +38,45 @@ class Convolution(nn.Conv2d):
         if not self._suits(input):
             plain: Tensor = super()._conv_forward(input, weight, bias)
             return plain
-        y = convolve(laid_out(input), weight)
+        y = convolve(input, weight)
         return y if bias is None else y + bias[:, None, None]
 
     def _suits(self, x: Tensor) -> bool:
         kernel = self.kernel_size[0]
         keeps_size = self.kernel_size == (kernel, kernel) and self.padding == (kernel // 2, kernel // 2)
-        plain = self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
+        ordinary = self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
         whole = self.in_channels % LANES == self.out_channels % LANES == 0
         single = x.dtype == torch.float32 and x.dim() == 4 and not torch.is_autocast_enabled("cpu")
-        return kernel in POINTS and keeps_size and plain and whole and single and takes(SOURCE, x)
+        return kernel in POINTS and keeps_size and ordinary and whole and single and takes(SOURCE, x)
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
-    """x (N, C, H, W), channels last, with weight (D, C, kernel, kernel), half a kernel padded: (N, D, H, W)."""
-    y: Tensor = _Convolve.apply(x, weight)
+    """x (N, C, H, W) with weight (D, C, kernel, kernel), half a kernel padded: (N, D, H, W)."""
+    y: Tensor = _Convolve.apply(laid_out(x), weight)
     return y
 
 
 def by_weight(x: Tensor, g: Tensor, kernel: int) -> Tensor:
     """The gradient by the weight (D, C, kernel, kernel) of `convolve(x, weight)`, g (N, D, H, W) being that by it."""
-    found: Tensor = _ByWeight.apply(x, laid_out(g), kernel)
+    found: Tensor = _ByWeight.apply(laid_out(x), laid_out(g), kernel)
     return found
 
 
 class _Convolve(torch.autograd.Function):
-    """Bilinear, as `_ByWeight` is: the gradients of either are made of both, in any order."""
+    """Bilinear, as `_ByWeight` is: the gradients of either are made of both, to any order."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         kernel = weight.shape[2]
         plain, ours = _multiplications(x, len(weight), kernel, tiles_more=WEIGHT)
-        return outputs(x, weight) if ours < plain else F.conv2d(x, weight, padding=kernel // 2)
+        with _as_they_are():
+            return outputs(x, weight) if ours < plain else F.conv2d(x, weight, padding=kernel // 2)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight = ctx.needs_input_grad
-        g = laid_out(g)
         return (
             convolve(g, _turned(weight)) if of_x else None,
             by_weight(x, g, weight.shape[2]) if of_weight else None,
@@ -87,11 +88,12 @@ class _ByWeight(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, g: Tensor, kernel: int) -> Tensor:
         ctx.save_for_backward(x, g)
         plain, ours = _multiplications(x, g.shape[1], kernel, tiles_more=0)
-        if ours < BY_WEIGHT * plain:
-            return weight_gradient(x, g, kernel)
         shape = (g.shape[1], x.shape[1], kernel, kernel)
-        found: Tensor = conv2d_weight(x, shape, g, padding=kernel // 2)  # type: ignore[no-untyped-call]
-        return found
+        with _as_they_are():
+            if ours < BY_WEIGHT * plain:
+                return weight_gradient(x, g, kernel)
+            found: Tensor = conv2d_weight(x, shape, g, padding=kernel // 2)  # type: ignore[no-untyped-call]
+            return found
 
     @staticmethod
     def backward(ctx: Any, h: Tensor) -> tuple[Tensor | None, ...]:
@@ -100,13 +102,21 @@ class _ByWeight(torch.autograd.Function):
         return convolve(g, _turned(h)) if of_x else None, convolve(x, h) if of_g else None, None
 
 
+def _as_they_are() -> torch.autocast:
+    """Numbers stay in their precision, even where a gradient is made while autocast is on."""
+    return torch.autocast("cpu", enabled=False)
+
+
 def _turned(weight: Tensor) -> Tensor:
     """The weight (C, D, kernel, kernel) with which the gradient goes back through a convolution."""
     return weight.flip(2, 3).transpose(0, 1)
 
 
 def _multiplications(x: Tensor, d: int, kernel: int, tiles_more: int) -> tuple[int, int]:
-    """Of a plain convolution, which leaves out what is padded, and of ours with its transforms in their like."""
+    """Of a plain convolution, which leaves out what is padded, and of ours with its transforms in their like.
+
+    Bringing the weight to its points is like `tiles_more` tiles.
+    """
     n, c, h, w = x.shape
     padded = kernel // 2 * (kernel // 2 + 1)
     down, along = (max(size, kernel * size - padded) for size in (h, w))
@@ -119,7 +129,7 @@ def outputs(x: Tensor, weight: Tensor) -> Tensor:
     """`convolve` by Winograd's algorithm, without gradients."""
     (n, c, h, w), (d, _, kernel, _) = x.shape, weight.shape
     u = _to_points(kernel, x.dtype) @ weight.permute(2, 3, 1, 0).reshape(kernel**2, c * d)
-    y = torch.empty((n, d, h, w), dtype=x.dtype, memory_format=torch.channels_last)
+    y = x.new_empty((n, h, w, d)).permute(0, 3, 1, 2)
     _call("convolve", _Shape(kernel, n, h, w, c, d), x, u, y)
     return y
 
@@ -128,7 +138,7 @@ def weight_gradient(x: Tensor, g: Tensor, kernel: int) -> Tensor:
     """`by_weight` by Winograd's algorithm, without gradients."""
     (n, c, h, w), d = x.shape, g.shape[1]
     to_points = _to_points(kernel, x.dtype)
-    u = x.new_empty((len(to_points), c * d))
+    u = x.new_zeros((len(to_points), c * d))
     _call("by_weight", _Shape(kernel, n, h, w, c, d), x, g, u)
     return (to_points.T @ u).view(kernel, kernel, c, d).permute(3, 2, 0, 1)
 
@@ -140,17 +150,15 @@ class _Shape(ctypes.Structure):
 
 
 def _call(name: str, shape: _Shape, x: Tensor, *arrays: Tensor) -> None:
-    """A function of the C file, with the memory that it wants."""
-    code = library(SOURCE, x.dtype)
-    memory = x.new_empty(code.wanted(ctypes.byref(shape)))
-    getattr(code, name)(ctypes.byref(shape), *map(address, (x, *arrays, memory)))
+    """A function of the C file."""
+    getattr(library(SOURCE, x.dtype), name)(ctypes.byref(shape), *map(address, (x, *arrays)))
 
 
 @cache
 def _to_points(kernel: int, numbers: torch.dtype) -> Tensor:
     """What brings a weight to its points: (points, kernel^2)."""
-    points = torch.tensor(POINTS[kernel], dtype=torch.float64)
+    points = torch.tensor(POINTS[kernel], dtype=torch.float64, device="cpu")
     apart = (points[:, None] - points).fill_diagonal_(1).prod(1)
-    powers = points[:, None] ** torch.arange(kernel) / apart[:, None]
-    infinity = torch.eye(kernel, dtype=torch.float64)[-1:]
+    powers = torch.stack([points**power for power in range(kernel)], 1) / apart[:, None]
+    infinity = points.new_tensor([[0] * (kernel - 1) + [1]])
     return torch.kron(*[torch.cat([powers, infinity])] * 2).to(numbers)

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from metanas.api import Cost
 from metanas.measuring.cost import cost, costs
+from metanas.native import elementary
 from metanas.spaces.cells import Cells
 from metanas.spaces.mobile import Mobile
 from metanas.spaces.norm import SupportNorm
@@ -59,7 +60,7 @@ def test_every_convolution_and_matrix_is_counted(space: Space) -> None:
     rng = np.random.default_rng(0)
     for architecture in (space.default, *(space.sample(rng) for _ in range(3))):
         network, counter = space.build(architecture), FlopCounterMode(display=False)
-        with torch.no_grad(), counter:
+        with torch.no_grad(), elementary(), counter:
             network(torch.rand(1, space.channels, 32, 32), 1)
         params = sum(weight.numel() for weight in network.parameters())
         assert cost(space, architecture, 32) == Cost(params, counter.get_total_flops() // 2)

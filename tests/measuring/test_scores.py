@@ -147,6 +147,14 @@ def test_counts_are_those_of_the_cost_and_the_head() -> None:
     assert flops(network, samples) == 2 * (body.macs + 16 * 5)
 
 
+def test_operations_are_counted_where_fewer_are_made() -> None:
+    """Wide convolutions of large maps are computed by fewer multiplications than they are defined by."""
+    space = Stages(3, 64)
+    network = make_classifier(space, space.default, 5, 64, 0)
+    body, features = cost(space, space.default, 64), network.head.in_features
+    assert flops(network, batch(4, (3, 64, 64))) == 2 * (body.macs + features * 5)
+
+
 def test_randomised_layers_all_carry_gradients() -> None:
     """Residual layers that start as the identity would have none."""
     space = SPACES["stages"]

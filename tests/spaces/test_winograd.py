@@ -1,17 +1,22 @@
 """Winograd's convolution against PyTorch's: values, gradients, gradients of gradients, and where it is not taken."""
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from metanas import native
+from metanas.learning.supernet import SuperNet
 from metanas.native import elementary
 from metanas.spaces import winograd
+from metanas.spaces.stages import Stages
 from metanas.spaces.winograd import Convolution, by_weight, convolve, outputs, weight_gradient
 
 pytestmark = pytest.mark.usefixtures("compiler")
@@ -86,64 +91,127 @@ def test_single_precision_is_kept(kernel: int) -> None:
     assert (weight_gradient(x, g, kernel) - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
-def is_ours(found: Tensor) -> bool:
-    return type(found.grad_fn).__name__ == "_ConvolveBackward"
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (2, 3), (4, 9)])
+def test_multiplications_are_those_with_what_is_not_padding(kernel: int, size: tuple[int, int]) -> None:
+    x = torch.ones(2, 16, *size)
+    ones = F.conv2d(x, torch.ones(32, 16, kernel, kernel), padding=kernel // 2)
+    assert winograd._multiplications(x, 32, kernel, tiles_more=0)[0] == ones.sum()
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the functions of the C file, as they are called."""
+    called = list[str]()
+    call = winograd._call
+
+    def counted(name: str, *arguments: Any) -> None:
+        called.append(name)
+        call(name, *arguments)
+
+    monkeypatch.setattr(winograd, "_call", counted)
+    return called
 
 
 class TestConvolution:
-    X = random(2, 16, 8, 8, numbers=torch.float32)
+    X = random(8, 64, 14, 14, numbers=torch.float32)
 
     @pytest.mark.parametrize("bias", [True, False])
-    def test_it_is_taken_and_changes_nothing(self, bias: bool) -> None:
-        module = Convolution(16, 32, 3, padding=1, bias=bias)
-        assert is_ours(module(self.X)) != bias  # a bias is added after it
-        torch.testing.assert_close(module(self.X), F.conv2d(self.X, module.weight, module.bias, padding=1))
+    def test_it_is_taken_and_changes_nothing(self, calls: list[str], bias: bool) -> None:
+        module, x = Convolution(64, 48, 3, padding=1, bias=bias), self.X.clone().requires_grad_()
+        found, plain = module(x), F.conv2d(x, module.weight, module.bias, padding=1)
+        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
+        wanted = (x, *module.parameters())
+        g = random(8, 48, 14, 14, seed=1, numbers=torch.float32)
+        for one, other in zip(
+            torch.autograd.grad(found, wanted, g), torch.autograd.grad(plain, wanted, g), strict=True
+        ):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+        assert calls == ["convolve", "convolve", "by_weight"]
 
     @pytest.mark.parametrize(
         "module",
         [
-            Convolution(16, 32, 1),
-            Convolution(16, 32, 3),
-            Convolution(16, 24, 3, padding=1),
-            Convolution(16, 32, (3, 5), padding=(1, 2)),
-            Convolution(16, 32, 3, stride=2, padding=1),
-            Convolution(16, 32, 3, padding=2, dilation=2),
-            Convolution(16, 16, 3, padding=1, groups=16),
-            Convolution(16, 32, 3, padding=1, padding_mode="reflect"),
-            Convolution(16, 32, 3, padding="same"),
+            Convolution(64, 48, 1),
+            Convolution(64, 48, 3),
+            Convolution(64, 40, 3, padding=1),
+            Convolution(64, 48, (3, 5), padding=(1, 2)),
+            Convolution(64, 48, 3, stride=2, padding=1),
+            Convolution(64, 48, 3, padding=2, dilation=2),
+            Convolution(64, 64, 3, padding=1, groups=64),
+            Convolution(64, 48, 3, padding=1, padding_mode="reflect"),
+            Convolution(64, 48, 3, padding="same"),
         ],
         ids=str,
     )
-    def test_others_are_plain(self, module: Convolution) -> None:
-        plain = torch.nn.Conv2d.forward(module, self.X)
-        assert not is_ours(module(self.X))
+    def test_others_are_plain(self, calls: list[str], module: Convolution) -> None:
+        plain = nn.Conv2d._conv_forward(module, self.X, module.weight, module.bias)
         assert torch.equal(module(self.X), plain)
+        assert not calls
 
-    def test_it_is_plain_where_numbers_are_others(self) -> None:
-        module = Convolution(16, 32, 3, padding=1, bias=False)
+    def test_where_it_does_not_pay_it_is_plain(self, calls: list[str]) -> None:
+        module = Convolution(64, 48, 3, padding=1)
+        module(self.X[:1])
+        module(self.X[:, :, :2, :2])
+        assert not calls
+
+    def test_it_is_plain_where_numbers_are_others(self, calls: list[str]) -> None:
+        module = Convolution(64, 48, 3, padding=1)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert module(self.X).dtype == torch.bfloat16
-        assert not is_ours(module.double()(self.X.double()))
+        module.double()(self.X.double())
+        assert not calls
 
-    def test_it_is_plain_for_who_looks_at_each_operation(self) -> None:
-        module = Convolution(16, 32, 3, padding=1, bias=False)
+    def test_a_backward_under_autocast_is_in_single_precision(self, calls: list[str]) -> None:
+        module, x = Convolution(64, 48, 3, padding=1), self.X.clone().requires_grad_()
+        y = module(x)
+        expected = torch.autograd.grad(y.square().sum(), (x, module.weight), retain_graph=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = torch.autograd.grad(y.square().sum(), (x, module.weight))
+        assert len(calls) == 5
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+    def test_it_is_plain_for_who_looks_at_each_operation(self, calls: list[str]) -> None:
+        module = Convolution(64, 48, 3, padding=1)
         with elementary():
-            assert not is_ours(module(self.X))
-        mapped = torch.func.vmap(lambda weight: torch.func.functional_call(module, {"weight": weight}, (self.X,)))
+            module(self.X)
         weights = torch.stack([module.weight.detach(), 2 * module.weight.detach()])
-        torch.testing.assert_close(mapped(weights)[1], 2 * module(self.X).detach())
+        mapped = torch.func.vmap(lambda weight: torch.func.functional_call(module, {"weight": weight}, (self.X,)))
+        assert mapped(weights).shape == (2, 8, 48, 14, 14)
+        with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+            assert module(fake.from_tensor(self.X)).shape == (8, 48, 14, 14)
+        assert not calls
 
-    def test_without_a_compiler_it_is_plain(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_compiler_it_is_plain(self, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(native, "compiled", lambda source, numbers: "no compiler")
-        assert not is_ours(Convolution(16, 32, 3, padding=1, bias=False)(self.X))
+        Convolution(64, 48, 3, padding=1)(self.X)
+        assert not calls
 
-    def test_a_map_in_any_layout_gives_the_same(self) -> None:
-        module = Convolution(16, 32, 3, padding=1, bias=False)
+    def test_a_map_in_any_layout_gives_the_same(self, calls: list[str]) -> None:
+        module = Convolution(64, 48, 3, padding=1)
         assert torch.equal(module(self.X.contiguous()), module(self.X))
+        assert calls == ["convolve", "convolve"]
 
-    def test_what_is_no_number_stays_none(self) -> None:
+    def test_a_sample_is_answered_by_itself(self, calls: list[str]) -> None:
+        module = Convolution(64, 48, 3, padding=1)
+        assert torch.equal(module(self.X)[3:], module(self.X[3:]))
+        assert calls == ["convolve", "convolve"]
+
+    def test_what_is_no_number_stays_none(self, calls: list[str]) -> None:
         x = self.X.clone()
         x[1, 3, 7, 7] = torch.nan
-        found = Convolution(16, 32, 3, padding=1)(x)
-        assert found[1, :, 6:, 6:].isnan().all()
+        found = Convolution(64, 48, 3, padding=1)(x)
+        assert found[1, :, 6:9, 6:9].isnan().all()
         assert not found[0].isnan().any()
+        assert calls
+
+
+def test_slices_of_shared_weights_compute_what_the_extracted_network_does(calls: list[str]) -> None:
+    space, images = Stages(size=32), random(12, 1, 32, 32, numbers=torch.float32)
+    supernet = SuperNet(space, space.initial_weights(torch.Generator().manual_seed(0)))
+    for seed in range(3):
+        architecture = space.sample(np.random.default_rng(seed))
+        shared = supernet.features(architecture, supernet.weights(architecture), images, 4)
+        assert torch.equal(supernet.extract(architecture)(images, 4), shared)
+    assert "convolve" in calls
