@@ -3,8 +3,9 @@
 A tile of 4 x 4 outputs is a product of polynomials, which is computed at (kernel + 3)^2 points: inputs and weights are
 brought there, multiplied point by point (a matrix product over channels each), and outputs are interpolated (Lavin and
 Gray 2016, section 4). PyTorch's libraries have it for few processors and layouts. Rounding errors are some 1e-5 of the
-largest output, ten times those of a plain convolution, so it serves single precision; and it is used where it pays,
-which depends on the batch, too. What is no number spreads over its tile.
+largest output, ten times those of a plain convolution, so it serves single precision. It is used where it pays, which
+depends on the batch, too, and where a process has one thread, as workers have: more share the work of a plain one. What
+is no number spreads over its tile.
 """
 
 import ctypes
@@ -47,7 +48,8 @@ class Convolution(nn.Conv2d):
         ordinary = self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
         whole = self.in_channels % LANES == self.out_channels % LANES == 0
         single = x.dtype == torch.float32 and x.dim() == 4 and not torch.is_autocast_enabled("cpu")
-        return kernel in POINTS and keeps_size and ordinary and whole and single and takes(SOURCE, x)
+        suits = kernel in POINTS and keeps_size and ordinary and whole and single and torch.get_num_threads() == 1
+        return suits and takes(SOURCE, x)
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:

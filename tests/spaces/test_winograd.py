@@ -1,6 +1,6 @@
 """Winograd's convolution against PyTorch's: values, gradients, gradients of gradients, and where it is not taken."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from metanas import native
+from metanas.learning.executor import one_thread
 from metanas.learning.supernet import SuperNet
 from metanas.native import elementary
 from metanas.spaces import winograd
@@ -100,8 +101,8 @@ def test_multiplications_are_those_with_what_is_not_padding(kernel: int, size: t
 
 
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the functions of the C file, as they are called."""
+def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of the functions of the C file, as they are called by one thread."""
     called = list[str]()
     call = winograd._call
 
@@ -110,7 +111,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         call(name, *arguments)
 
     monkeypatch.setattr(winograd, "_call", counted)
-    return called
+    with one_thread():
+        yield called
 
 
 class TestConvolution:
@@ -181,6 +183,11 @@ class TestConvolution:
         assert mapped(weights).shape == (2, 8, 48, 14, 14)
         with FakeTensorMode(allow_non_fake_inputs=True) as fake:
             assert module(fake.from_tensor(self.X)).shape == (8, 48, 14, 14)
+        assert not calls
+
+    def test_more_threads_share_a_plain_one(self, calls: list[str]) -> None:
+        torch.set_num_threads(2)
+        Convolution(64, 48, 3, padding=1)(self.X)
         assert not calls
 
     def test_without_a_compiler_it_is_plain(self, calls: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
