@@ -2,6 +2,8 @@
 
 import sys
 from dataclasses import asdict
+from errno import ENOSPC
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,6 +40,8 @@ GOES_ON = {
 
 def main() -> None:
     """Runs the command line; a mistake of the user's is one sentence and exit code 2."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files are no more than bytes
     try:
         in_the_way = shadows(Path.cwd())
         if in_the_way:
@@ -49,6 +53,11 @@ def main() -> None:
         print(f"metanas: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
+        if error.errno == ENOSPC:
+            print(
+                "metanas: the disk is full; make room and repeat the command, resuming it if it can.", file=sys.stderr
+            )
+            sys.exit(2)
         if error.filename is None:
             raise
         print(f"metanas: '{error.filename}': {error.strerror}; put that right, or name another place.", file=sys.stderr)

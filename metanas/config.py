@@ -15,7 +15,7 @@ from metanas.learning.learner import Inner
 from metanas.learning.transfer import Adaptation
 from metanas.measuring.measures import Estimator
 from metanas.measuring.standalone import Training
-from metanas.parsing import parse
+from metanas.parsing import STRICT, parse
 from metanas.search.objective import LatencyReward
 from metanas.search.schedule import Budget, SearchBudget, SearchSettings
 from metanas.spaces.scaling import Coefficients
@@ -25,7 +25,7 @@ from tasks.task import ImageForm
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(**STRICT, frozen=True)
 
 
 def _without_password(url: str) -> str:

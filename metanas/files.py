@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import yaml
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from metanas.errors import MetanasError
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A place beside `path` for what is to be written, which goes to `path` when all of it is."""
+    """A place beside `path` for what is to be written, which goes to `path` when all of it is, else away."""
     partial = path.with_name(path.name + ".partial")
-    yield partial
+    try:
+        yield partial
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     os.replace(partial, path)
 
 
@@ -50,7 +54,8 @@ def read_yaml(path: Path) -> Any:
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: dict[str, str] | None = None) -> None:
     """A safetensors file of arrays by name, with `about` as its metadata."""
     with whole(path) as partial:
-        save_file({name: np.array(array, order="C") for name, array in arrays.items()}, partial, about)
+        # Not by its `save_file`, whose files none but their owner may read.
+        partial.write_bytes(save({name: np.array(array, order="C") for name, array in arrays.items()}, about))
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import save_file
 
 from metanas.api import Architecture
 from metanas.assembly import only_images, space_for
 from metanas.config import SearchConfig, SpaceConfig, TaskConfig, read_config
 from metanas.errors import MetanasError
-from metanas.files import load_arrays
-from metanas.files import whole as whole_file
+from metanas.files import load_arrays, save_arrays
 from metanas.learning.samples import Classification, split_task
 from metanas.learning.worker import evaluated
 from metanas.measuring.cost import cost
@@ -145,8 +143,7 @@ def train_found(
     store.add(folder.id, [evaluation])
     if evaluation.error is not None:
         raise MetanasError(f"the final training failed ({evaluation.error.strip().splitlines()[-1]}); change 'final'.")
-    with whole_file(folder.path / WEIGHTS) as partial:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, partial)
+    save_arrays(folder.path / WEIGHTS, {name: tensor.numpy() for name, tensor in network.state_dict().items()})
     folder.write_json(
         RESULT,
         {

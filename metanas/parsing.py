@@ -2,11 +2,13 @@
 
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from metanas.errors import MetanasError
 
 T = TypeVar("T")
+STRICT: ConfigDict = {"extra": "forbid", "allow_inf_nan": False}
+"""What our dataclasses that a configuration fills accept: no other keys, and numbers that are ones."""
 
 
 def parse(kind: type[T], content: Any, source: str) -> T:

@@ -19,6 +19,8 @@ from metanas.search.schedule import Progress
 from metanas.store import Store
 
 DATA = "data.json"
+BEFORE = ("latency.json", "versions.json")
+"""What is written before config.yaml."""
 LIBRARIES = ("metanas", "torch", "torchvision", "numpy", "scikit-learn", "ray")
 
 
@@ -45,12 +47,22 @@ class Folder:
                     f"{self._again}."
                 )
         else:
+            if foreign := self._foreign():
+                raise MetanasError(
+                    f"'{self.path}' holds '{foreign}' and no config.yaml, so it is no run, or a damaged one; give "
+                    "another --out, or empty it."
+                )
             if config.store is not None:
                 with Store(config.store):
                     pass  # what is wrong with it is told before anything is written
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("versions.json", {"run": f"{self.path.name}-{uuid4().hex[:8]}", **_versions(config.seed)})
         write_text(file, as_yaml(config))
+
+    def _foreign(self) -> str | None:
+        """What lies in the folder, but for what may be there before the configuration is."""
+        names = sorted(place.name for place in self.path.iterdir()) if self.path.is_dir() else []
+        return next((n for n in names if n not in BEFORE and not n.endswith(".partial")), None)
 
     @property
     def id(self) -> str:
@@ -114,9 +126,10 @@ class Folder:
     def tell_changes(self, contents: Mapping[str, str], show: Show) -> None:
         """Notes the content hash of each task in data.json; where one is noted, tells `show` which tasks have another.
 
-        A run goes on all the same: files that were copied without their times count as changed, too.
+        A run goes on all the same: files that were copied without their times count as changed, too. Before its log
+        begins nothing was learned, so that what is there now counts.
         """
-        if not (self.path / DATA).is_file():
+        if not (self.path / DATA).is_file() or not (self.path / "log.jsonl").is_file():
             self.write_json(DATA, dict(contents))
             return
         changed = sorted({task for task, _ in contents.items() ^ self.read_json(DATA).items()})

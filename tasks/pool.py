@@ -35,7 +35,7 @@ Assignment = dict[str, dict[str, tuple[str, ...]]]
 class Source(BaseModel):
     """One entry of `sources`; what else it takes depends on its kind (see the function of that kind)."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     name: str
     kind: str
@@ -97,7 +97,7 @@ class ByList(_Splits):
 class PoolSpec(BaseModel):
     """The schema of a pool file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str
     sources: list[Source] = Field(min_length=1)

@@ -1,5 +1,6 @@
 """The command line as a user meets it: a whole life of one small run, and what it says about mistakes."""
 
+import errno
 import importlib
 import json
 import os
@@ -432,7 +433,12 @@ class TestMistakes:
             (["train", "CONFIG", "--out", "RUN"], "--resume"),
             (["plan", "CONFIG", "--workers", "2", "--hold-out", "neu"], "neu"),
             (["plan", "CONFIG", "--workers", "2", "--set", "train.ways=9"], "digits"),
+            (["train", "CONFIG", "--out", "here"], "'here' holds 'kept'"),
+            (["train", "CONFIG", "--out", "run", "--minutes", "inf"], "budget.minutes"),
+            (["train", "CONFIG", "--out", "run", "--set", "search.rate=.nan"], "search.rate"),
+            (["train", "CONFIG", "--out", "run", "--set", "space.options.widths=[]"], "widths []"),
             (["plan", "CONFIG", "--minutes", "0"], "--minutes"),
+            (["plan", "CONFIG", "--minutes", "nan"], "--minutes"),
             (["evaluate", "nowhere"], "nowhere"),
             (["evaluate", "RUN", "--episodes", "nowhere"], "nowhere"),
             (["report", "nowhere"], "nowhere"),
@@ -495,17 +501,18 @@ class TestMistakes:
         self, metanas: Command, adapted: Path, digits: tuple[Path, list[Path]], tmp_path: Path
     ) -> None:
         (tmp_path / "notes.txt").write_text("hello")
-        words = ("predict", adapted, digits[1][0], "notes.txt", "nowhere.png", tmp_path, digits[1][1])
+        words = ("predict", adapted, digits[1][0], "notes.txt", "nowhere.png", tmp_path, "a" * 300, digits[1][1])
         code, out, err = metanas(*words)
         assert code == 2
         assert [line.split(": ")[0] for line in out.splitlines()] == [str(file) for file in digits[1][:2]]
-        no_image, nowhere, folder = err.splitlines()
+        no_image, nowhere, folder, long = err.splitlines()
+        assert "aaa': File name too long" in long
         assert "'notes.txt' cannot be read as an image" in no_image
         assert "there is no file 'nowhere.png'" in nowhere
         assert f"'{tmp_path}' is a folder; give the images in it" in folder
         code, out, _ = metanas(*words, "--json")
         assert code == 2
-        assert ["error" in answer for answer in json.loads(out)] == [False, True, True, True, False]
+        assert ["error" in answer for answer in json.loads(out)] == [False, True, True, True, True, False]
 
     @pytest.mark.parametrize(
         ("name", "keep", "said"),
@@ -524,6 +531,52 @@ class TestMistakes:
         code, out, err = metanas("predict", "model", "a.png")
         assert (code, out, err.count("\n")) == (2, "", 1)
         assert said in err
+
+    @pytest.mark.parametrize(
+        ("key", "change"),
+        [
+            ("classes", lambda classes: classes[1:]),
+            ("classes", lambda classes: [*classes, "one more"]),
+            ("architecture", lambda genes: [1 - genes[0], *genes[1:]]),
+        ],
+    )
+    def test_a_model_whose_files_do_not_belong_together_is_named(
+        self, metanas: Command, adapted: Path, tmp_path: Path, key: str, change: Callable[[list[Any]], list[Any]]
+    ) -> None:
+        shutil.copytree(adapted, tmp_path / "model")
+        content = json.loads((tmp_path / "model" / "model.json").read_text())
+        (tmp_path / "model" / "model.json").write_text(json.dumps({**content, key: change(content[key])}))
+        code, out, err = metanas("predict", "model", "a.png")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "'model' is no adapted model" in err
+
+    def test_a_full_disk_is_one_sentence(
+        self, metanas: Command, trained: Path, digits: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("pathlib.Path.write_bytes", full)
+        code, out, err = metanas("adapt", trained, digits[0], "--out", "model")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "the disk is full" in err
+
+    def test_a_folder_that_cannot_be_read_does_not_vanish(
+        self, metanas: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever runs the tests may read everything, so the system's refusal is put in its way."""
+        write_digits(tmp_path / "line", [7, 8, 9], 0, 3)
+        listed = os.scandir
+
+        def refuse(place: Any) -> Any:
+            if str(place).endswith("class 8"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(place))
+            return listed(place)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        code, _, err = metanas("adapt", trained, "line", "--out", "model")
+        assert (code, err.count("\n")) == (2, 1)
+        assert "class 8' cannot be read (Permission denied)" in err
 
     @pytest.mark.parametrize("words", [["evaluate", "run"], ["adapt", "run", "LINE", "--out", "model"]])
     def test_a_run_s_damaged_weights_are_named(

@@ -17,6 +17,7 @@ def test_what_breaks_off_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         partial.write_text("ne")
         raise ZeroDivisionError
     assert path.read_text(encoding="utf-8") == "old é"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
     write_text(path, "new")
     assert path.read_text() == "new"
     assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
@@ -31,6 +32,12 @@ def test_arrays_come_back_as_they_are_however_they_lie_in_memory(tmp_path: Path)
             np.testing.assert_array_equal(file.get_tensor(name), array)
     for name, array in load_arrays(tmp_path / "a.safetensors").items():
         np.testing.assert_array_equal(array, arrays[name])
+
+
+def test_others_may_read_arrays_as_they_may_read_text(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.json", "{}")
+    save_arrays(tmp_path / "a.safetensors", {"a": np.arange(6.0)})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "a.json").stat().st_mode
 
 
 def test_a_damaged_file_of_arrays_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from metanas.api import Architecture, Show
@@ -19,7 +19,7 @@ from metanas.commands.blocks import meta_network
 from metanas.commands.candidates import candidates
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
-from metanas.files import write_text
+from metanas.files import save_arrays, write_text
 from metanas.learning.executor import one_thread
 from metanas.learning.inner import HEAD, Weights, apply_head
 from metanas.learning.learner import Learner
@@ -122,8 +122,17 @@ def load_model(path: Path) -> Model:
         raise MetanasError(f"'{path}' is no adapted model ({error}); make one with `metanas adapt`.") from error
     about = parse(Adapted, content, str(path / "model.json"))
     network = make_space(about.config).build(about.architecture)
-    network.load_state_dict({n.removeprefix("body."): t for n, t in tensors.items() if n.startswith("body.")})
-    head = {name: tensors[name] for name in HEAD}
+    try:
+        network.load_state_dict({n.removeprefix("body."): t for n, t in tensors.items() if n.startswith("body.")})
+        head = {name: tensors[name] for name in HEAD}
+        fits = len(head["head.bias"]) == len(about.classes)
+    except (RuntimeError, KeyError):
+        fits = False
+    if not fits:
+        raise MetanasError(
+            f"'{path}' is no adapted model: its weights.safetensors is not of the network and the classes of its "
+            "model.json; copy both again, or make it anew with `metanas adapt`."
+        )
     return Model(**vars(about), network=network.requires_grad_(False), head=head)
 
 
@@ -141,6 +150,8 @@ def _answer(model: Model, file: Path) -> dict[str, Any]:
         image = to_form(open_image(file, str(file)), model.config.image)
     except MetanasError as error:
         return {"file": str(file), "error": str(error)}
+    except OSError as error:
+        return {"file": str(file), "error": f"'{file}': {error.strerror}; put that right, or leave it out."}
     probabilities = model.probabilities(as_tensor(np.stack([image])))[0].tolist()
     return {
         "file": str(file),
@@ -219,8 +230,8 @@ def _without(support: Samples, rows: np.ndarray) -> Samples:
 
 
 def _save(model: Model, out: Path, run: RunFolder) -> None:
-    tensors = {f"body.{name}": tensor.contiguous() for name, tensor in model.network.state_dict().items()}
-    save_file(tensors | {name: tensor.contiguous() for name, tensor in model.head.items()}, out / "weights.safetensors")
+    tensors = {f"body.{name}": tensor for name, tensor in model.network.state_dict().items()} | model.head
+    save_arrays(out / "weights.safetensors", {name: tensor.numpy() for name, tensor in tensors.items()})
     content = {
         "classes": model.classes,
         "architecture": model.architecture,

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,7 @@ def plan(config: RunConfig, data: Path | None = None, minutes: float | None = No
     With `minutes` the plan says what to change when the run would take longer. Writes nothing but the images' cache.
     Raises MetanasError where `train` would.
     """
-    if minutes is not None and minutes <= 0:
+    if minutes is not None and not 0 < minutes < inf:
         raise MetanasError(f"--minutes {minutes:g}: expected the minutes that there are, more than 0.")
     started = time.monotonic()
     training_pool(config, data)

@@ -66,7 +66,7 @@ def train(
     strategy = make_strategy(config.search.strategy, space, config.search.population, limits)
     folder.begin(config, resume)
     folder.tell_changes(pool.contents, show)
-    if (out / "population.json").exists():
+    if all((out / name).is_file() for name in RESULTS):
         return folder
     with folder.store() as store, make_executor(WorkerRecipe(config, data)) as executor:
         trainer = MetaTrainer(SUPERNET, executor)
@@ -160,6 +160,9 @@ def _save_predictor(
     table = Table(screen.features, features.table([space.default]).layout)
     data = Data.of(table, screen.targets, [TOGETHER] * len(table))
     save_predictor(path, Saved("trees", config.seed, space.name, data, context), screen.predictor)
+
+
+RESULTS = ("weights.safetensors", "repeat.yaml", "steps.json", "population.json")
 
 
 def _finish(

@@ -22,6 +22,7 @@ from metanas.learning.problems import (
     tensors_of,
 )
 from metanas.learning.supernet import SuperNet, channels_last
+from metanas.parsing import STRICT
 from metanas.spaces.norm import asks_support
 from metanas.spaces.space import Family
 
@@ -43,7 +44,7 @@ class Inner:
     rate of its own.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     steps: NonNegativeInt = 1
     body_rate: NonNegativeFloat = 0.05

@@ -16,6 +16,7 @@ from metanas.learning.adam import Moments, adam_step
 from metanas.learning.inner import HEAD, Weights
 from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples
+from metanas.parsing import STRICT
 from metanas.statistics import sign_test
 from tasks.augment import augmentation
 
@@ -37,7 +38,7 @@ class Adaptation:
     answer.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     steps: NonNegativeInt = 20
     body_rate: NonNegativeFloat = 1e-3

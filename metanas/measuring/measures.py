@@ -22,6 +22,7 @@ from metanas.measuring.estimation import Measured, Record
 from metanas.measuring.oneshot import OneShot
 from metanas.measuring.scores import SCORES, randomise
 from metanas.measuring.standalone import Training, make_classifier, train_alone
+from metanas.parsing import STRICT
 from metanas.seeding import stream, torch_stream
 from metanas.spaces.scaling import Scalable
 from metanas.spaces.space import Space
@@ -38,7 +39,7 @@ class Proxy:
     their own. The fourth means, fewer epochs, and early stopping are those of the training.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     data: float = 1.0
     channels: float = 1.0
@@ -59,7 +60,7 @@ class Estimator:
     belong to "alone", `batch`, the images of a score, to the scores; MetanasError where another has them.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     name: str = ALONE
     proxy: Proxy = Proxy()

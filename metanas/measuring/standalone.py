@@ -19,6 +19,7 @@ from metanas.errors import MetanasError
 from metanas.learning.learner import Precision
 from metanas.learning.samples import Samples, batches_of, draw_batch
 from metanas.learning.supernet import SuperNet, channels_last
+from metanas.parsing import STRICT
 from metanas.seeding import torch_stream
 from metanas.spaces.norm import record_statistics
 from metanas.spaces.ops import scheduled_drop_path
@@ -63,7 +64,7 @@ class Training:
     wide convolutions; narrow cells are faster in float32.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     epochs: int = 20
     batch: int = 64

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, create_model
+from pydantic import create_model
 
 from metanas.errors import MetanasError
 from metanas.measuring.cost import CostOf
-from metanas.parsing import parse
+from metanas.parsing import STRICT, parse
 from metanas.search.controller import Ppo, Reinforce
 from metanas.search.objective import LatencyReward
 from metanas.spaces.genes import Genotypes
@@ -105,6 +105,6 @@ def _checked(key: str, name: str, kind: Callable[..., Strategy], options: Mappin
     }
     hints = get_type_hints(kind.__init__)
     fields: dict[str, Any] = {option: (hints[option], default) for option, default in plain.items()}
-    model = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
+    model = create_model(name, __config__=STRICT, **fields)
     found = parse(model, options, f"{key}: the strategy '{name}' (its options: {', '.join(plain) or 'none'})")
     return {option: getattr(found, option) for option in options}

@@ -27,6 +27,7 @@ from metanas.learning.samples import Classification, Samples, batches_of, draw_b
 from metanas.learning.state import State, copy_into
 from metanas.learning.supernet import SuperNet
 from metanas.measuring.standalone import CLIP, make_head
+from metanas.parsing import STRICT
 from metanas.search.relaxation import (
     RelaxedLoss,
     architecture_gradient,
@@ -56,7 +57,7 @@ class DartsSettings:
     "never".
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     order: Literal[1, 2] = 1
     batch: int = 64

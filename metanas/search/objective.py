@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from metanas.api import Candidate
 from metanas.errors import MetanasError
+from metanas.parsing import STRICT
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class LatencyReward:
     constraint, twice the latency is worth 5% more accuracy; 0 and -1 make a hard one.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     target: float
     below: float = -0.07

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from metanas.errors import MetanasError
+from metanas.parsing import STRICT
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -22,7 +23,7 @@ class Budget:
     steps.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     minutes: PositiveFloat | None = None
     warmup_steps: NonNegativeInt = 200
@@ -77,7 +78,7 @@ class SearchBudget:
     and the evaluator "shared") or of DARTS; `minutes` of the search, without the final training.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     evaluations: PositiveInt = 100
     steps: PositiveInt = 1000
@@ -114,7 +115,7 @@ class SearchSettings:
     each cost (params, macs, latency in seconds).
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     rate: PositiveFloat = 5e-3
     tasks_per_step: PositiveInt = 2

@@ -13,6 +13,7 @@ import numpy as np
 
 from metanas.api import Architecture, Cost
 from metanas.errors import MetanasError
+from metanas.parsing import STRICT
 from metanas.spaces.space import Space
 
 DIVISOR = 4
@@ -40,7 +41,7 @@ class Coefficients:
     The paper's by default.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = STRICT
 
     depth: float = 1.2
     width: float = 1.1

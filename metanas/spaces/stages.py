@@ -104,6 +104,8 @@ class Stages(Elastic):
         if not norms or set(norms) - set(NORMS) or len(set(norms)) < len(norms):
             raise MetanasError(f"space.stages: norms {list(norms)} must be some of {', '.join(NORMS)}, each once.")
         check_choices("space.stages: depths", depths, least=0)
+        if not widths:
+            raise MetanasError("space.stages: widths [] must list the choices of one stage or more.")
         for stage, choices in enumerate(widths, 1):
             check_choices(f"space.stages: widths of stage {stage}", choices, least=1)
         if size < 2 ** len(widths):

@@ -73,12 +73,16 @@ def _hidden(name: str) -> bool:
 
 def _folder_stamps(root: Path) -> dict[str, str]:
     stamps = {}
-    for folder, _, names in os.walk(root, followlinks=True):
+    for folder, _, names in os.walk(root, onerror=_unreadable, followlinks=True):
         for name in names:
             path = Path(folder, name)
             status = path.lstat() if not path.exists() else path.stat()  # a dangling link is for the check to report
             stamps[path.relative_to(root).as_posix()] = f"{status.st_mtime_ns} {status.st_size}"
     return stamps
+
+
+def _unreadable(error: OSError) -> None:
+    raise MetanasError(f"'{error.filename}' cannot be read ({error.strerror}): make it readable, or take it away.")
 
 
 def _zip_stamps(root: Path) -> dict[str, str]:

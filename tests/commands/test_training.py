@@ -208,6 +208,30 @@ class TestResume:
         assert results(folder) == expected
         assert not shown
 
+    @pytest.mark.parametrize("name", ["weights.safetensors", "steps.json", "repeat.yaml", "population.json"])
+    def test_a_result_that_was_lost_comes_back(
+        self, folder: Path, expected: dict[str, Any], tmp_path: Path, name: str
+    ) -> None:
+        out = shutil.copytree(folder, tmp_path / "run")
+        (out / name).unlink()
+        train(tiny_config(), out, resume=True)
+        assert (out / name).is_file()
+        assert results(out) == expected
+
+    def test_a_folder_of_other_things_is_left_as_it_is(self, tmp_path: Path) -> None:
+        write_spots(tmp_path)
+        (out := tmp_path / "mine").mkdir()
+        (out / "weights.safetensors").write_text("mine")
+        sought = tiny_search(tmp_path, evaluator={"name": "params"}, strategy={"name": "random"})
+        for begin in (
+            lambda: train(tiny_config(), out),
+            lambda: train(tiny_config(), out, resume=True),
+            lambda: search(sought, out),
+        ):
+            with pytest.raises(MetanasError, match=r"holds 'weights\.safetensors' and no config\.yaml"):
+                begin()
+        assert [(file.name, file.read_text()) for file in out.iterdir()] == [("weights.safetensors", "mine")]
+
     def test_a_folder_with_a_run_is_not_overwritten(self, folder: Path, expected: dict[str, Any]) -> None:
         with pytest.raises(MetanasError, match="already holds a run; continue it with --resume"):
             train(tiny_config(), folder)
@@ -274,6 +298,15 @@ class TestData:
         assert len(notes) == 2
         for note in notes:
             assert note.startswith(f"the data of lines/train (train) is not what '{out}' began with")
+
+    def test_what_is_put_right_before_the_first_step_is_no_change(self, lines: RunConfig, tmp_path: Path) -> None:
+        out, shown, bad = tmp_path / "run", list[dict[str, Any]](), tmp_path / "lines" / "train" / "class 1" / "3.png"
+        bad.write_bytes(bad.read_bytes()[:60])
+        with pytest.raises(MetanasError, match=r"3\.png"):
+            train(lines, out)
+        bad.unlink()
+        train(lines, out, resume=True, show=shown.append)
+        assert not [event for event in shown if event["event"] == "note"]
 
     def test_a_search_tells_it_too(self, tmp_path: Path) -> None:
         write_spots(tmp_path)

@@ -100,6 +100,10 @@ def test_multiplications_are_those_with_what_is_not_padding(kernel: int, size: t
     assert winograd._multiplications(x, 32, kernel, tiles_more=0)[0] == ones.sum()
 
 
+def assert_as_close_as_rounding(found: Tensor, plain: Tensor) -> None:
+    assert (found - plain).abs().max() < 1e-4 * plain.abs().max()
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The names of the functions of the C file, as they are called by one thread."""
@@ -111,7 +115,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         call(name, *arguments)
 
     monkeypatch.setattr(winograd, "_call", counted)
-    with one_thread():
+    with one_thread(), torch.random.fork_rng():
+        torch.manual_seed(0)  # weights are drawn from it
         yield called
 
 
@@ -122,13 +127,13 @@ class TestConvolution:
     def test_it_is_taken_and_changes_nothing(self, calls: list[str], bias: bool) -> None:
         module, x = Convolution(64, 48, 3, padding=1, bias=bias), self.X.clone().requires_grad_()
         found, plain = module(x), F.conv2d(x, module.weight, module.bias, padding=1)
-        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5)
+        assert_as_close_as_rounding(found, plain)
         wanted = (x, *module.parameters())
         g = random(8, 48, 14, 14, seed=1, numbers=torch.float32)
         for one, other in zip(
             torch.autograd.grad(found, wanted, g), torch.autograd.grad(plain, wanted, g), strict=True
         ):
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+            assert_as_close_as_rounding(one, other)
         assert calls == ["convolve", "convolve", "by_weight"]
 
     @pytest.mark.parametrize(
