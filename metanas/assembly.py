@@ -157,14 +157,29 @@ def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
 
 def training_pool(config: RunConfig, data: Path | None, download: bool = False) -> Pool:
     """The pool that meta-training needs. Raises MetanasError where it lacks what the configuration draws from it."""
-    pool = make_pool(config, data, download)
+    check_trainable(config, pool := make_pool(config, data, download))
+    return pool
+
+
+def refusal(path: Path, settings: Sequence[str], pool: Pool) -> str | None:
+    """Why meta-training refuses the pool of a configuration; None where it does not, and for a pool's own file."""
+    if "sources" in read_keys(path, settings):
+        return None
+    try:
+        check_trainable(load_config(path, settings), pool)
+    except MetanasError as error:
+        return str(error)
+    return None
+
+
+def check_trainable(config: RunConfig, pool: Pool) -> None:
+    """Raises MetanasError where the pool lacks what the configuration draws from it."""
     if not pool.validation:
         raise MetanasError(
             f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
             "some under splits.validation."
         )
     make_samplers(config, pool)
-    return pool
 
 
 def uncompiled(config: RunConfig) -> str | None:

@@ -198,6 +198,9 @@ class TestLife:
         assert "an episode takes 100 shots and 100 queries of a class" in out
         assert metanas("pool", "check", config, "--shots", 2, "--queries", 2, *asked)[0] == 0
         assert metanas("pool", "check", config)[0] == 0
+        code, out, _ = metanas("pool", "check", config, "--set", "train.ways=9")
+        assert (code, out.splitlines()[0].split()[0]) == (1, "error")
+        assert "digits" in out.splitlines()[0]
 
     def test_images_of_one_board_say_nothing_of_each_other(
         self, metanas: Command, trained: Path, tmp_path: Path
@@ -334,15 +337,17 @@ class TestLife:
         assert any("add" in finding["to_do"] for finding in json.loads(out))
 
     def test_pool_check_looks_at_the_pool_that_a_run_would_have(self, metanas: Command, tmp_path: Path) -> None:
-        for line in ("a", "b"):
-            write_digits(tmp_path / "lines" / line, [0, 1], 10 * (line == "b"), 10)
+        for number, line in enumerate("abc"):
+            write_digits(tmp_path / "lines" / line, [0, 1], 10 * number, 10)
         pool = {
             "name": "lines",
             "sources": [{"name": "lines", "kind": "folder", "path": "lines"}],
-            "splits": {"by": "task", "train": ["lines/*"]},
+            "splits": {"by": "task", "train": ["lines/a", "lines/b"], "validation": ["lines/c"]},
         }
+        draw = {"ways": 2, "shots": 2, "queries": 2}
+        episodes = {"train": draw, "validation": draw, "test": [{"name": "both classes", "draw": draw}]}
         (tmp_path / "pool.yaml").write_text(yaml.safe_dump(pool))
-        (tmp_path / "run.yaml").write_text(yaml.safe_dump(TINY | {"pool": "pool.yaml"}))
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(TINY | episodes | {"pool": "pool.yaml"}))
         for file, key in (("pool.yaml", "sources"), ("run.yaml", "image")):
             code, out, err = metanas("pool", "check", file, "--hold-out", "lines/b")
             assert code == 0, err

@@ -27,12 +27,15 @@ def check(
     Without --shots and --queries each class must give what the configuration's episodes take of it, and in a pool's own
     file, which does not say, 5 and 5.
     """
-    from metanas.assembly import asked_of_classes, read_pool
-    from tasks.check import check_pool
+    from metanas.assembly import asked_of_classes, read_pool, refusal
+    from tasks.check import Finding, check_pool
 
     read = read_pool(pool, data, settings or [], hold_out, download)
     asked = asked_of_classes(pool, settings or []) if shots is queries is None else {}
     findings = check_pool(read, shots or 5, queries or 5, asked)
+    clean = shots is queries is None and all(finding.level != "error" for finding in findings)
+    if clean and (why := refusal(pool, settings or [], read)) is not None:
+        findings = [Finding("error", read.name, why.removesuffix(".")), *findings]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
