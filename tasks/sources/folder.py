@@ -94,13 +94,14 @@ def _zip_stamps(root: Path) -> dict[str, str]:
 
 
 def image_files(
-    root: Path, stamps: Mapping[str, str], names: Sequence[str], left_out: Sequence[tuple[str, str]] = ()
+    root: Path, stamps: Mapping[str, str], names: Sequence[str], left_out: Mapping[str, str] | None = None
 ) -> ImageFiles:
-    """The files `names`; their names and stamps stand for their content."""
+    """The files `names`, whose names and stamps stand for their content; `left_out` says why others are not."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(f"\0{name}\0{stamps[name]}".encode(errors="surrogateescape"))
-    return ImageFiles(root, tuple(names), digest.hexdigest(), tuple(left_out))
+    others = tuple((str(root / name), reason) for name, reason in (left_out or {}).items())
+    return ImageFiles(root, tuple(names), digest.hexdigest(), others)
 
 
 def class_task(name: str, files: ImageFiles, form: ImageForm, groups: str | None, licence: str) -> Task:
@@ -145,10 +146,11 @@ def load(
     tops = {file.split("/")[0] for file in images}
     outer = root.is_file() and len(tops) == 1 and all(file.count("/") > 1 for file in images)  # a folder zipped whole
     depth = {file: file.count("/") - outer for file in images}
-    left_out = [(str(root / file), "it is no image file") for file in stamps if file not in depth]
-    left_out += [(str(root / file), "it lies in no class folder") for file in images if depth[file] == 0]
+    left_out = {file: "it is no image file" for file in stamps if file not in depth}
+    left_out |= {file: "it lies in no class folder" for file in images if depth[file] == 0}
     if root.is_dir():
-        left_out += [(folder, "it is an empty folder") for folder, below, files in os.walk(root) if not below + files]
+        empty = [Path(folder) for folder, below, files in os.walk(root) if not below + files]
+        left_out |= {folder.relative_to(root).as_posix(): "it is an empty folder" for folder in empty}
     by_depth = {level: [file for file in images if depth[file] == level] for level in set(depth.values()) - {0}}
     if not by_depth:
         raise MetanasError(f"'{root}' holds no images in class folders, expected {root.name}/CLASS/FILE.png.")
@@ -161,7 +163,12 @@ def load(
     lines: dict[str, list[str]] = {}
     for file in samples:
         lines.setdefault(file.split("/")[int(outer)], []).append(file)
+    others: dict[str, dict[str, str]] = {line: {} for line in lines}
+    for file, reason in left_out.items():
+        below = file.split("/")[int(outer) :]
+        line = below[0] if below and below[0] in lines else next(iter(lines))  # what is of no line has to be told, too
+        others[line][file] = reason
     return [
-        class_task(f"{name}/{line}", image_files(root, stamps, files, () if i else left_out), form, groups, licence)
-        for i, (line, files) in enumerate(lines.items())
+        class_task(f"{name}/{line}", image_files(root, stamps, files, others[line]), form, groups, licence)
+        for line, files in lines.items()
     ]

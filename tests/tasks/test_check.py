@@ -1,15 +1,18 @@
 """The pool check finds what was planted, says what to do, and stays silent on a clean pool."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tasks.cache import InMemory
+from tasks.cache import CachedImages, InMemory
 from tasks.check import Finding, check_pool
 from tasks.likeness import difference_hash, looks, near_duplicates
 from tasks.pool import Pool, load_pool
+from tasks.sources import Where
+from tasks.sources.folder import load
 from tasks.task import ImageForm, Task
 
 
@@ -80,6 +83,24 @@ def test_unreadable_files_and_files_that_are_no_images(line: Path) -> None:
         assert finding.level == "warning"
         assert reason in finding.what
     assert len(found) == 6
+
+
+def test_what_is_no_image_is_named_with_its_own_line(line: Path) -> None:
+    both = line.parent / "lines"
+    for name in ("bottles", "caps"):
+        shutil.copytree(line, both / name)
+    (both / "caps" / "ok" / "notes.txt").write_text("x")
+    (both / "caps" / "empty").mkdir()
+    (both / "Thumbs.db").write_text("x")
+    tasks = load(name="lines", form=ImageForm(8), where=Where(Path()), path=both)
+    named = {task.name: task.inputs.originals.left_out for task in tasks if isinstance(task.inputs, CachedImages)}
+    assert named == {
+        "lines/bottles": ((str(both / "Thumbs.db"), "it is no image file"),),
+        "lines/caps": (
+            (str(both / "caps" / "ok" / "notes.txt"), "it is no image file"),
+            (str(both / "caps" / "empty"), "it is an empty folder"),
+        ),
+    }
 
 
 def test_an_odd_size_and_an_odd_colour_among_many(line: Path) -> None:
