@@ -105,7 +105,9 @@ class Folder:
 
     def read_json(self, name: str) -> Any:
         try:
-            return read_json(self.path / name, "repeat the command that wrote it")
+            return read_json(
+                self.path / name, "remove it and repeat the command that wrote it, with --resume where it takes that"
+            )
         except FileNotFoundError as error:
             raise MetanasError(
                 f"the run '{self.path}' has no {name}, it did not finish; continue it with `{self._again}`."
