@@ -105,20 +105,20 @@ def read_pool(
 
     `data`, `settings`, `hold_out` and `download` are as of `metanas train`. Raises MetanasError.
     """
-    if not path.is_file():
-        raise MetanasError(f"there is no file '{path}'; give a pool's YAML file or a run's configuration.")
-    content = read_keys(path, settings)
-    if "sources" in content:
-        return load_pool(content, ImageForm(), data, path.parent, hold_out, download)
-    config = load_config(path, settings)
+    if (config := asking_config(path, settings)) is None:
+        return load_pool(read_keys(path, settings), ImageForm(), data, path.parent, hold_out, download)
     return make_pool(config.model_copy(update={"hold_out": hold_out or config.hold_out}), data, download)
 
 
-def asked_of_classes(path: Path, settings: Sequence[str] = ()) -> dict[str, tuple[int, int]]:
-    """The fewest shots and queries of a class that episodes of each split take; a pool's own file does not say."""
-    if "sources" in read_keys(path, settings):
-        return {}
-    config = load_config(path, settings)
+def asking_config(path: Path, settings: Sequence[str] = ()) -> RunConfig | None:
+    """The run's configuration in a file, None where it is a pool's own, of which no episodes are asked."""
+    if not path.is_file():
+        raise MetanasError(f"there is no file '{path}'; give a pool's YAML file or a run's configuration.")
+    return None if "sources" in read_keys(path, settings) else load_config(path, settings)
+
+
+def asked_of_classes(config: RunConfig) -> dict[str, tuple[int, int]]:
+    """The fewest shots and queries of a class that episodes of each split take."""
     tests = [test.draw.least for test in config.test]
     asked = {"train": config.train.least, "validation": config.validation.least}
     return asked | ({"test": (max(shots for shots, _ in tests), max(queries for _, queries in tests))} if tests else {})
@@ -159,17 +159,6 @@ def training_pool(config: RunConfig, data: Path | None, download: bool = False) 
     """The pool that meta-training needs. Raises MetanasError where it lacks what the configuration draws from it."""
     check_trainable(config, pool := make_pool(config, data, download))
     return pool
-
-
-def refusal(path: Path, settings: Sequence[str], pool: Pool) -> str | None:
-    """Why meta-training refuses the pool of a configuration; None where it does not, and for a pool's own file."""
-    if "sources" in read_keys(path, settings):
-        return None
-    try:
-        check_trainable(load_config(path, settings), pool)
-    except MetanasError as error:
-        return str(error)
-    return None
 
 
 def check_trainable(config: RunConfig, pool: Pool) -> None:

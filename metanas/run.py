@@ -15,11 +15,12 @@ from metanas.config import RunConfig, TaskConfig, as_yaml, load_config, read_con
 from metanas.errors import MetanasError
 from metanas.files import load_arrays, read_json, save_arrays, write_text
 from metanas.learning.state import State
+from metanas.measuring.latency import LATENCY
 from metanas.search.schedule import Progress
 from metanas.store import Store
 
 DATA = "data.json"
-BEFORE = ("latency.json", "versions.json")
+BEFORE = (LATENCY, "versions.json")
 """What is written before config.yaml."""
 LIBRARIES = ("metanas", "torch", "torchvision", "numpy", "scikit-learn", "ray")
 

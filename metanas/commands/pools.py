@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from metanas.commands.options import Data, Download, HoldOut, Json, Settings, print_json
+from metanas.errors import MetanasError
 
 app = typer.Typer(no_args_is_help=True, help="Task pools.")
 
@@ -27,15 +28,17 @@ def check(
     Without --shots and --queries each class must give what the configuration's episodes take of it, and in a pool's own
     file, which does not say, 5 and 5.
     """
-    from metanas.assembly import asked_of_classes, read_pool, refusal
+    from metanas.assembly import asked_of_classes, asking_config, check_trainable, read_pool
     from tasks.check import Finding, check_pool
 
     read = read_pool(pool, data, settings or [], hold_out, download)
-    asked = asked_of_classes(pool, settings or []) if shots is queries is None else {}
-    findings = check_pool(read, shots or 5, queries or 5, asked)
-    clean = shots is queries is None and all(finding.level != "error" for finding in findings)
-    if clean and (why := refusal(pool, settings or [], read)) is not None:
-        findings = [Finding("error", read.name, why.removesuffix(".")), *findings]
+    config = asking_config(pool, settings or []) if shots is queries is None else None
+    findings = check_pool(read, shots or 5, queries or 5, asked_of_classes(config) if config else {})
+    if config and all(finding.level != "error" for finding in findings):
+        try:
+            check_trainable(config, read)
+        except MetanasError as error:
+            findings = [Finding("error", read.name, str(error).removesuffix(".")), *findings]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:

@@ -50,7 +50,7 @@ typedef struct {
 } Shape;
 
 typedef struct {
-    long h, w, c;     /* of a map */
+    long h, w;        /* of a map */
     long down, along; /* how many tiles a sample has */
     long from, count; /* which of all samples' tiles */
 } Tiles;
@@ -97,59 +97,59 @@ INLINE void transform(Matrix m, lanes in[MOST][MOST], lanes out[MOST][MOST]) {
 INLINE long row_of(const Tiles *s, long t) { return t / s->along % s->down * SIDE; }
 INLINE long column_of(const Tiles *s, long t) { return t % s->along * SIDE; }
 
-/* From a map to points. A tile reaches `border` beyond its upper left corner; beyond the map is 0. */
-INLINE void to_points(const Tiles *s, Matrix m, long border, const real *map, real *points) {
+/* From a map of c channels to points. A tile reaches `border` beyond its upper left corner; beyond the map is 0. */
+INLINE void to_points(const Tiles *s, long c, Matrix m, long border, const real *map, real *points) {
     for (long t = s->from; t < s->from + s->count; t++) {
         long up = row_of(s, t) - border, left = column_of(s, t) - border;
-        const real *sample = map + t / (s->down * s->along) * s->h * s->w * s->c;
-        for (long k = 0; k < s->c; k += LANES) {
+        const real *sample = map + t / (s->down * s->along) * s->h * s->w * c;
+        for (long k = 0; k < c; k += LANES) {
             lanes in[MOST][MOST], out[MOST][MOST], none = {0};
             for (long i = 0; i < m.columns; i++)
                 for (long j = 0; j < m.columns; j++) {
                     long y = up + i, x = left + j;
                     int within = y >= 0 && y < s->h && x >= 0 && x < s->w;
-                    in[i][j] = within ? load(sample + (y * s->w + x) * s->c + k) : none;
+                    in[i][j] = within ? load(sample + (y * s->w + x) * c + k) : none;
                 }
             transform(m, in, out);
             for (long i = 0; i < m.rows; i++)
                 for (long j = 0; j < m.rows; j++)
-                    store(points + ((i * m.rows + j) * s->count + t - s->from) * s->c + k, out[i][j]);
+                    store(points + ((i * m.rows + j) * s->count + t - s->from) * c + k, out[i][j]);
         }
     }
 }
 
-/* From points to a map. */
-INLINE void to_map(const Tiles *s, Matrix m, const real *points, real *map) {
+/* From points to a map of c channels. */
+INLINE void to_map(const Tiles *s, long c, Matrix m, const real *points, real *map) {
     for (long t = s->from; t < s->from + s->count; t++) {
         long up = row_of(s, t), left = column_of(s, t);
-        real *sample = map + t / (s->down * s->along) * s->h * s->w * s->c;
-        for (long k = 0; k < s->c; k += LANES) {
+        real *sample = map + t / (s->down * s->along) * s->h * s->w * c;
+        for (long k = 0; k < c; k += LANES) {
             lanes in[MOST][MOST], out[MOST][MOST];
             for (long i = 0; i < m.columns; i++)
                 for (long j = 0; j < m.columns; j++)
-                    in[i][j] = load(points + ((i * m.columns + j) * s->count + t - s->from) * s->c + k);
+                    in[i][j] = load(points + ((i * m.columns + j) * s->count + t - s->from) * c + k);
             transform(m, in, out);
             for (long i = 0; i < m.rows && up + i < s->h; i++)
                 for (long j = 0; j < m.rows && left + j < s->w; j++)
-                    store(sample + ((up + i) * s->w + left + j) * s->c + k, out[i][j]);
+                    store(sample + ((up + i) * s->w + left + j) * c + k, out[i][j]);
         }
     }
 }
 
-INLINE void inputs(const Tiles *s, long kernel, const real *map, real *points) {
-    if (kernel == 3) to_points(s, (Matrix){B3[0], 6, 1, 6, 6}, 1, map, points);
-    else to_points(s, (Matrix){B5[0], 8, 1, 8, 8}, 2, map, points);
+INLINE void inputs(const Tiles *s, long kernel, long c, const real *map, real *points) {
+    if (kernel == 3) to_points(s, c, (Matrix){B3[0], 6, 1, 6, 6}, 1, map, points);
+    else to_points(s, c, (Matrix){B5[0], 8, 1, 8, 8}, 2, map, points);
 }
 
-INLINE void outputs(const Tiles *s, long kernel, const real *points, real *map) {
-    if (kernel == 3) to_map(s, (Matrix){A3[0], 6, 1, SIDE, 6}, points, map);
-    else to_map(s, (Matrix){A5[0], 8, 1, SIDE, 8}, points, map);
+INLINE void outputs(const Tiles *s, long kernel, long c, const real *points, real *map) {
+    if (kernel == 3) to_map(s, c, (Matrix){A3[0], 6, 1, SIDE, 6}, points, map);
+    else to_map(s, c, (Matrix){A5[0], 8, 1, SIDE, 8}, points, map);
 }
 
 /* The other way round: from the gradient by outputs to that by their points. */
-INLINE void gradients(const Tiles *s, long kernel, const real *map, real *points) {
-    if (kernel == 3) to_points(s, (Matrix){A3[0], 1, 6, 6, SIDE}, 0, map, points);
-    else to_points(s, (Matrix){A5[0], 1, 8, 8, SIDE}, 0, map, points);
+INLINE void gradients(const Tiles *s, long kernel, long c, const real *map, real *points) {
+    if (kernel == 3) to_points(s, c, (Matrix){A3[0], 1, 6, 6, SIDE}, 0, map, points);
+    else to_points(s, c, (Matrix){A5[0], 1, 8, 8, SIDE}, 0, map, points);
 }
 
 typedef struct {
@@ -197,23 +197,25 @@ static void multiply(long rows, long inner, long width, Left a, const real *b, r
 
 INLINE long points_of(const Shape *s) { return (s->kernel + SIDE - 1) * (s->kernel + SIDE - 1); }
 
-/* The next tiles of a map of c channels; none are left where `count` is 0. */
-INLINE Tiles next(const Shape *s, long c, long from) {
+/* The tiles from one on; none are left where `count` is 0. */
+INLINE Tiles next(const Shape *s, long from) {
     long down = (s->h + SIDE - 1) / SIDE, along = (s->w + SIDE - 1) / SIDE, left = s->n * down * along - from;
-    return (Tiles){s->h, s->w, c, down, along, from, left < AT_ONCE ? left : AT_ONCE};
+    return (Tiles){s->h, s->w, down, along, from, left < AT_ONCE ? left : AT_ONCE};
 }
+
+/* Memory for the points of tiles of x and then of y. */
+static real *points_for(const Shape *s) { return malloc(points_of(s) * AT_ONCE * (s->c + s->d) * sizeof(real)); }
 
 /* y (n, h, w, d) of x (n, h, w, c) and the weight at its points, u (points, c, d). */
 EXPORT void convolve(const Shape *s, const real *x, const real *u, real *y) {
     long c = s->c, d = s->d;
-    real *v = malloc(points_of(s) * AT_ONCE * (c + d) * sizeof(real)), *m = v + points_of(s) * AT_ONCE * c;
-    for (Tiles of_x = next(s, c, 0); of_x.count > 0; of_x = next(s, c, of_x.from + AT_ONCE)) {
-        Tiles of_y = next(s, d, of_x.from);
-        long count = of_x.count;
-        inputs(&of_x, s->kernel, x, v);
+    real *v = points_for(s);
+    for (Tiles t = next(s, 0); t.count; t = next(s, t.from + t.count)) {
+        real *m = v + points_of(s) * t.count * c;
+        inputs(&t, s->kernel, c, x, v);
         for (long p = 0; p < points_of(s); p++)
-            multiply(count, c, d, (Left){v + p * count * c, c, 1}, u + p * c * d, m + p * count * d, 0);
-        outputs(&of_y, s->kernel, m, y);
+            multiply(t.count, c, d, (Left){v + p * t.count * c, c, 1}, u + p * c * d, m + p * t.count * d, 0);
+        outputs(&t, s->kernel, d, m, y);
     }
     free(v);
 }
@@ -221,14 +223,13 @@ EXPORT void convolve(const Shape *s, const real *x, const real *u, real *y) {
 /* Adds to u (points, c, d) the gradient by the weight at its points, of x (n, h, w, c) and that by y, g (n, h, w, d). */
 EXPORT void by_weight(const Shape *s, const real *x, const real *g, real *u) {
     long c = s->c, d = s->d;
-    real *v = malloc(points_of(s) * AT_ONCE * (c + d) * sizeof(real)), *m = v + points_of(s) * AT_ONCE * c;
-    for (Tiles of_x = next(s, c, 0); of_x.count > 0; of_x = next(s, c, of_x.from + AT_ONCE)) {
-        Tiles of_y = next(s, d, of_x.from);
-        long count = of_x.count;
-        inputs(&of_x, s->kernel, x, v);
-        gradients(&of_y, s->kernel, g, m);
+    real *v = points_for(s);
+    for (Tiles t = next(s, 0); t.count; t = next(s, t.from + t.count)) {
+        real *m = v + points_of(s) * t.count * c;
+        inputs(&t, s->kernel, c, x, v);
+        gradients(&t, s->kernel, d, g, m);
         for (long p = 0; p < points_of(s); p++)
-            multiply(c, count, d, (Left){v + p * count * c, 1, c}, m + p * count * d, u + p * c * d, 1);
+            multiply(c, t.count, d, (Left){v + p * t.count * c, 1, c}, m + p * t.count * d, u + p * c * d, 1);
     }
     free(v);
 }
