@@ -24,7 +24,7 @@ from metanas.learning.worker import GradientJob, Worker
 from tasks.pool import Pool
 
 KINDS = {
-    "convolutions": ("conv", "_Convolve", "_ByWeight"),
+    "convolutions": ("conv", "_Convolve", "_ByInput", "_ByWeight"),
     "pooling, normalisation, ReLU": ("_Normalise", "_Affine", "_Sums", "_Scatter", "_Gather", "threshold", "max_pool"),
     "copies": ("copy", "clone", "empty", "zero", "fill"),
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear"),

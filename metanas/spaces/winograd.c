@@ -1,10 +1,12 @@
 /* Winograd's convolution for kernels of 3 x 3 and 5 x 5, and its gradient by the weight: what `metanas/spaces/winograd.py`
- * says, but for weights, which it brings to their points. Compiled by `metanas/native.py`, once for each type of number.
+ * says. Compiled by `metanas/native.py`, once for each type of number.
  *
  * A map (n, h, w, c), channels last, is cut into tiles of 4 x 4, the last ones beyond its border. To a tile belong
- * (kernel + 3)^2 points; those of `count` tiles lie as (points, count, c). Channels are a multiple of LANES.
+ * (kernel + 3)^2 points; those of `count` tiles lie as (points, count, c). Weights are (d, kernel, kernel, c), at their
+ * points (points, c, d) or (points, d, c). Channels are a multiple of LANES.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #ifdef __AVX512F__
 enum { BYTES = 64 };
@@ -21,10 +23,14 @@ typedef real lanes __attribute__((vector_size(BYTES)));
 enum { SIDE = 4, MOST = 8, ROWS = 6, AT_ONCE = 3 * ROWS }; /* tiles at once: their points stay in the cache */
 
 /* Of interpolation at 0, 1, -1, 2, -2 and infinity, and for 5 x 5 at 1/2 and -1/2 too: B is what inputs are multiplied
- * with, and A what gives outputs. */
+ * with, G what weights are, and A what gives outputs. */
 static const real B3[6][6] = {
     {4, 0, -5, 0, 1, 0},  {0, -4, -4, 1, 1, 0}, {0, 4, -4, -1, 1, 0},
     {0, -2, -1, 2, 1, 0}, {0, 2, -1, -2, 1, 0}, {0, 4, 0, -5, 0, 1},
+};
+static const real G3[6][3] = {
+    {1. / 4, 0, 0},           {-1. / 6, -1. / 6, -1. / 6}, {-1. / 6, 1. / 6, -1. / 6},
+    {1. / 24, 1. / 12, 1. / 6}, {1. / 24, -1. / 12, 1. / 6}, {0, 0, 1},
 };
 static const real A3[SIDE][6] = {
     {1, 1, 1, 1, 1, 0},
@@ -36,6 +42,16 @@ static const real B5[8][8] = {
     {-1, 0, 5.25, 0, -5.25, 0, 1, 0},  {0, 1, 1, -4.25, -4.25, 1, 1, 0}, {0, -1, 1, 4.25, -4.25, -1, 1, 0},
     {0, .5, .25, -2.5, -1.25, 2, 1, 0}, {0, -.5, .25, 2.5, -1.25, -2, 1, 0}, {0, 2, 4, -2.5, -5, .5, 1, 0},
     {0, -2, 4, 2.5, -5, -.5, 1, 0},    {0, -1, 0, 5.25, 0, -5.25, 0, 1},
+};
+static const real G5[8][5] = {
+    {-1, 0, 0, 0, 0},
+    {-2. / 9, -2. / 9, -2. / 9, -2. / 9, -2. / 9},
+    {-2. / 9, 2. / 9, -2. / 9, 2. / 9, -2. / 9},
+    {1. / 90, 1. / 45, 2. / 45, 4. / 45, 8. / 45},
+    {1. / 90, -1. / 45, 2. / 45, -4. / 45, 8. / 45},
+    {32. / 45, 16. / 45, 8. / 45, 4. / 45, 2. / 45},
+    {32. / 45, -16. / 45, 8. / 45, -4. / 45, 2. / 45},
+    {0, 0, 0, 0, 1},
 };
 static const real A5[SIDE][8] = {
     {1, 1, 1, 1, 1, 1, 1, 0},
@@ -152,6 +168,58 @@ INLINE void gradients(const Tiles *s, long kernel, long c, const real *map, real
     else to_points(s, c, (Matrix){A5[0], 1, 8, 8, SIDE}, 0, map, points);
 }
 
+/* LANES numbers that lie `stride` apart. */
+INLINE lanes gather(const real *from, long stride) {
+    lanes values;
+#pragma GCC unroll 16
+    for (long i = 0; i < LANES; i++) values[i] = from[i * stride];
+    return values;
+}
+
+/* Of a weight to its points (points, c, d); or turned by half a circle, as gradients go back, to (points, d, c). */
+INLINE void weight_to_points(const Shape *s, Matrix m, int turned, const real *weight, real *points) {
+    long size = m.columns * m.columns, outer = turned ? s->d : s->c, inner = turned ? s->c : s->d;
+    for (long k = 0; k < inner; k += LANES)
+        for (long o = 0; o < outer; o++) {
+            lanes in[MOST][MOST], out[MOST][MOST];
+            for (long i = 0; i < m.columns; i++)
+                for (long j = 0; j < m.columns; j++) {
+                    long at = i * m.columns + j;
+                    in[i][j] = turned ? load(weight + (o * size + size - 1 - at) * s->c + k)
+                                      : gather(weight + (k * size + at) * s->c + o, size * s->c);
+                }
+            transform(m, in, out);
+            for (long i = 0; i < m.rows; i++)
+                for (long j = 0; j < m.rows; j++) store(points + ((i * m.rows + j) * outer + o) * inner + k, out[i][j]);
+        }
+}
+
+/* The gradient by a weight, of that by its points (points, d, c). */
+INLINE void weight_from_points(const Shape *s, Matrix m, const real *points, real *weight) {
+    for (long o = 0; o < s->d; o++)
+        for (long k = 0; k < s->c; k += LANES) {
+            lanes in[MOST][MOST], out[MOST][MOST];
+            for (long i = 0; i < m.columns; i++)
+                for (long j = 0; j < m.columns; j++)
+                    in[i][j] = load(points + ((i * m.columns + j) * s->d + o) * s->c + k);
+            transform(m, in, out);
+            for (long i = 0; i < m.rows; i++)
+                for (long j = 0; j < m.rows; j++) store(weight + ((o * m.rows + i) * m.rows + j) * s->c + k, out[i][j]);
+        }
+}
+
+static void weights(const Shape *s, int turned, const real *weight, real *points) {
+    if (s->kernel == 3 && turned) weight_to_points(s, (Matrix){G3[0], 3, 1, 6, 3}, 1, weight, points);
+    else if (s->kernel == 3) weight_to_points(s, (Matrix){G3[0], 3, 1, 6, 3}, 0, weight, points);
+    else if (turned) weight_to_points(s, (Matrix){G5[0], 5, 1, 8, 5}, 1, weight, points);
+    else weight_to_points(s, (Matrix){G5[0], 5, 1, 8, 5}, 0, weight, points);
+}
+
+static void weight_gradients(const Shape *s, const real *points, real *weight) {
+    if (s->kernel == 3) weight_from_points(s, (Matrix){G3[0], 1, 3, 3, 6}, points, weight);
+    else weight_from_points(s, (Matrix){G5[0], 1, 5, 5, 8}, points, weight);
+}
+
 typedef struct {
     const real *entries;
     long row, column; /* strides */
@@ -206,30 +274,43 @@ INLINE Tiles next(const Shape *s, long from) {
 /* Memory for the points of tiles of x and then of y. */
 static real *points_for(const Shape *s) { return malloc(points_of(s) * AT_ONCE * (s->c + s->d) * sizeof(real)); }
 
-/* y (n, h, w, d) of x (n, h, w, c) and the weight at its points, u (points, c, d). */
-EXPORT void convolve(const Shape *s, const real *x, const real *u, real *y) {
-    long c = s->c, d = s->d;
+/* `to` (n, h, w, b) of `from` (n, h, w, a) and a weight at its points, u (points, a, b). */
+static void convolve(const Shape *s, long a, long b, const real *from, const real *u, real *to) {
     real *v = points_for(s);
     for (Tiles t = next(s, 0); t.count; t = next(s, t.from + t.count)) {
-        real *m = v + points_of(s) * t.count * c;
-        inputs(&t, s->kernel, c, x, v);
+        real *m = v + points_of(s) * t.count * a;
+        inputs(&t, s->kernel, a, from, v);
         for (long p = 0; p < points_of(s); p++)
-            multiply(t.count, c, d, (Left){v + p * t.count * c, c, 1}, u + p * c * d, m + p * t.count * d, 0);
-        outputs(&t, s->kernel, d, m, y);
+            multiply(t.count, a, b, (Left){v + p * t.count * a, a, 1}, u + p * a * b, m + p * t.count * b, 0);
+        outputs(&t, s->kernel, b, m, to);
     }
     free(v);
 }
 
-/* Adds to u (points, c, d) the gradient by the weight at its points, of x (n, h, w, c) and that by y, g (n, h, w, d). */
-EXPORT void by_weight(const Shape *s, const real *x, const real *g, real *u) {
+/* y (n, h, w, d) of x (n, h, w, c) and the weight; u has room for its points, here and below. */
+EXPORT void forward(const Shape *s, const real *x, const real *weight, real *u, real *y) {
+    weights(s, 0, weight, u);
+    convolve(s, s->c, s->d, x, u, y);
+}
+
+/* The gradient by x, of that by y, g (n, h, w, d), and the weight. */
+EXPORT void by_input(const Shape *s, const real *g, const real *weight, real *u, real *x) {
+    weights(s, 1, weight, u);
+    convolve(s, s->d, s->c, g, u, x);
+}
+
+/* The gradient by the weight, of x and g. */
+EXPORT void by_weight(const Shape *s, const real *x, const real *g, real *u, real *weight) {
     long c = s->c, d = s->d;
     real *v = points_for(s);
+    memset(u, 0, points_of(s) * c * d * sizeof(real));
     for (Tiles t = next(s, 0); t.count; t = next(s, t.from + t.count)) {
         real *m = v + points_of(s) * t.count * c;
         inputs(&t, s->kernel, c, x, v);
         gradients(&t, s->kernel, d, g, m);
         for (long p = 0; p < points_of(s); p++)
-            multiply(c, t.count, d, (Left){v + p * t.count * c, 1, c}, m + p * t.count * d, u + p * c * d, 1);
+            multiply(d, t.count, c, (Left){m + p * t.count * d, 1, d}, v + p * t.count * c, u + p * c * d, 1);
     }
+    weight_gradients(s, u, weight);
     free(v);
 }

@@ -9,27 +9,25 @@ is no number spreads over its tile.
 """
 
 import ctypes
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_weight
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 from metanas.native import address, library, takes
 from metanas.spaces.maps import laid_out
 
 SOURCE = Path(__file__).with_name("winograd.c")
-POINTS = {3: (0.0, 1.0, -1.0, 2.0, -2.0), 5: (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)}
-"""By kernel, beside infinity; as in the C file."""
+KERNELS = (3, 5)
 SIDE = 4  # of a tile of outputs
 LANES = 16  # channels must be a multiple of what the widest vectors hold
 
 # Measured, in multiplications of a matrix product: a number brought to its points or back, a weight in tiles, and how
 # much longer a plain gradient by the weight takes than a plain convolution.
-TRANSFORM, WEIGHT, BY_WEIGHT = 16, 30, 3
+TRANSFORM, WEIGHT, BY_WEIGHT = 16, 10, 3
 
 
 class Convolution(nn.Conv2d):
@@ -48,14 +46,20 @@ class Convolution(nn.Conv2d):
         ordinary = self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
         whole = self.in_channels % LANES == self.out_channels % LANES == 0
         single = x.dtype == torch.float32 and x.dim() == 4 and not torch.is_autocast_enabled("cpu")
-        suits = kernel in POINTS and keeps_size and ordinary and whole and single and torch.get_num_threads() == 1
+        suits = kernel in KERNELS and keeps_size and ordinary and whole and single and torch.get_num_threads() == 1
         return suits and takes(SOURCE, x)
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
     """x (N, C, H, W) with weight (D, C, kernel, kernel), half a kernel padded: (N, D, H, W)."""
-    y: Tensor = _Convolve.apply(laid_out(x), weight)
+    y: Tensor = _Convolve.apply(laid_out(x), laid_out(weight))
     return y
+
+
+def by_input(g: Tensor, weight: Tensor) -> Tensor:
+    """The gradient by x (N, C, H, W) of `convolve(x, weight)`, g (N, D, H, W) being that by it."""
+    found: Tensor = _ByInput.apply(laid_out(g), laid_out(weight))
+    return found
 
 
 def by_weight(x: Tensor, g: Tensor, kernel: int) -> Tensor:
@@ -65,7 +69,10 @@ def by_weight(x: Tensor, g: Tensor, kernel: int) -> Tensor:
 
 
 class _Convolve(torch.autograd.Function):
-    """Bilinear, as `_ByWeight` is: the gradients of either are made of both, to any order."""
+    """This and the two below are the gradients of one number, sum(g * convolve(x, weight)), linear in all three.
+
+    So the gradients of each are the other two, to any order.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -79,10 +86,27 @@ class _Convolve(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight = ctx.needs_input_grad
-        return (
-            convolve(g, _turned(weight)) if of_x else None,
-            by_weight(x, g, weight.shape[2]) if of_weight else None,
-        )
+        return by_input(g, weight) if of_x else None, by_weight(x, g, weight.shape[2]) if of_weight else None
+
+
+class _ByInput(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(g, weight)
+        c, kernel = weight.shape[1:3]
+        plain, ours = _multiplications(g, c, kernel, tiles_more=WEIGHT)
+        with _as_they_are():
+            if ours < plain:
+                return input_gradient(g, weight)
+            shape = (len(g), c, *g.shape[2:])
+            found: Tensor = conv2d_input(shape, weight, g, padding=kernel // 2)  # type: ignore[no-untyped-call]
+            return found
+
+    @staticmethod
+    def backward(ctx: Any, h: Tensor) -> tuple[Tensor | None, ...]:
+        g, weight = ctx.saved_tensors
+        of_g, of_weight = ctx.needs_input_grad
+        return convolve(h, weight) if of_g else None, by_weight(h, g, weight.shape[2]) if of_weight else None
 
 
 class _ByWeight(torch.autograd.Function):
@@ -101,17 +125,12 @@ class _ByWeight(torch.autograd.Function):
     def backward(ctx: Any, h: Tensor) -> tuple[Tensor | None, ...]:
         x, g = ctx.saved_tensors
         of_x, of_g, _ = ctx.needs_input_grad
-        return convolve(g, _turned(h)) if of_x else None, convolve(x, h) if of_g else None, None
+        return by_input(g, h) if of_x else None, convolve(x, h) if of_g else None, None
 
 
 def _as_they_are() -> torch.autocast:
     """Numbers stay in their precision, even where a gradient is made while autocast is on."""
     return torch.autocast("cpu", enabled=False)
-
-
-def _turned(weight: Tensor) -> Tensor:
-    """The weight (C, D, kernel, kernel) with which the gradient goes back through a convolution."""
-    return weight.flip(2, 3).transpose(0, 1)
 
 
 def _multiplications(x: Tensor, d: int, kernel: int, tiles_more: int) -> tuple[int, int]:
@@ -130,19 +149,19 @@ def _multiplications(x: Tensor, d: int, kernel: int, tiles_more: int) -> tuple[i
 def outputs(x: Tensor, weight: Tensor) -> Tensor:
     """`convolve` by Winograd's algorithm, without gradients."""
     (n, c, h, w), (d, _, kernel, _) = x.shape, weight.shape
-    u = _to_points(kernel, x.dtype) @ weight.permute(2, 3, 1, 0).reshape(kernel**2, c * d)
-    y = x.new_empty((n, h, w, d)).permute(0, 3, 1, 2)
-    _call("convolve", _Shape(kernel, n, h, w, c, d), x, u, y)
-    return y
+    return _call("forward", _Shape(kernel, n, h, w, c, d), x, weight, _empty(x, n, d, h, w))
+
+
+def input_gradient(g: Tensor, weight: Tensor) -> Tensor:
+    """`by_input` by Winograd's algorithm, without gradients."""
+    (n, d, h, w), (_, c, kernel, _) = g.shape, weight.shape
+    return _call("by_input", _Shape(kernel, n, h, w, c, d), g, weight, _empty(g, n, c, h, w))
 
 
 def weight_gradient(x: Tensor, g: Tensor, kernel: int) -> Tensor:
     """`by_weight` by Winograd's algorithm, without gradients."""
     (n, c, h, w), d = x.shape, g.shape[1]
-    to_points = _to_points(kernel, x.dtype)
-    u = x.new_zeros((len(to_points), c * d))
-    _call("by_weight", _Shape(kernel, n, h, w, c, d), x, g, u)
-    return (to_points.T @ u).view(kernel, kernel, c, d).permute(3, 2, 0, 1)
+    return _call("by_weight", _Shape(kernel, n, h, w, c, d), x, g, _empty(x, d, c, kernel, kernel))
 
 
 class _Shape(ctypes.Structure):
@@ -151,16 +170,13 @@ class _Shape(ctypes.Structure):
     _fields_ = [(name, ctypes.c_long) for name in ("kernel", "n", "h", "w", "c", "d")]
 
 
-def _call(name: str, shape: _Shape, x: Tensor, *arrays: Tensor) -> None:
-    """A function of the C file."""
-    getattr(library(SOURCE, x.dtype), name)(ctypes.byref(shape), *map(address, (x, *arrays)))
+def _empty(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
+    """Room for numbers like those of another, in the layout of the C file."""
+    return like.new_empty((n, h, w, c)).permute(0, 3, 1, 2)
 
 
-@cache
-def _to_points(kernel: int, numbers: torch.dtype) -> Tensor:
-    """What brings a weight to its points: (points, kernel^2)."""
-    points = torch.tensor(POINTS[kernel], dtype=torch.float64, device="cpu")
-    apart = (points[:, None] - points).fill_diagonal_(1).prod(1)
-    powers = torch.stack([points**power for power in range(kernel)], 1) / apart[:, None]
-    infinity = points.new_tensor([[0] * (kernel - 1) + [1]])
-    return torch.kron(*[torch.cat([powers, infinity])] * 2).to(numbers)
+def _call(name: str, shape: _Shape, one: Tensor, other: Tensor, found: Tensor) -> Tensor:
+    """What a function of the C file makes of two arrays in its layout."""
+    points = one.new_empty((shape.kernel + SIDE - 1) ** 2 * shape.c * shape.d)
+    getattr(library(SOURCE, one.dtype), name)(ctypes.byref(shape), *map(address, (one, other, points, found)))
+    return found

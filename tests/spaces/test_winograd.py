@@ -18,7 +18,15 @@ from metanas.learning.supernet import SuperNet
 from metanas.native import elementary
 from metanas.spaces import winograd
 from metanas.spaces.stages import Stages
-from metanas.spaces.winograd import Convolution, by_weight, convolve, outputs, weight_gradient
+from metanas.spaces.winograd import (
+    Convolution,
+    by_input,
+    by_weight,
+    convolve,
+    input_gradient,
+    outputs,
+    weight_gradient,
+)
 
 pytestmark = pytest.mark.usefixtures("compiler")
 
@@ -46,12 +54,13 @@ def cases(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @given(case=cases())
-def test_it_is_a_convolution_and_its_gradient(case: tuple[Tensor, Tensor, Tensor]) -> None:
+def test_it_is_a_convolution_and_its_gradients(case: tuple[Tensor, Tensor, Tensor]) -> None:
     x, weight, g = case
     torch.testing.assert_close(outputs(x, weight), plainly(x, weight), rtol=1e-9, atol=1e-9)
-    leaf = weight.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(plainly(x, leaf), leaf, g)
-    torch.testing.assert_close(weight_gradient(x, g, weight.shape[2]), expected, rtol=1e-9, atol=1e-8)
+    leaves = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    by_x, by_its_weight = torch.autograd.grad(plainly(*leaves), leaves, g)
+    torch.testing.assert_close(input_gradient(g, weight), by_x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(weight_gradient(x, g, weight.shape[2]), by_its_weight, rtol=1e-9, atol=1e-8)
 
 
 @pytest.mark.parametrize("ours", [True, False])
@@ -72,13 +81,17 @@ def test_gradients_of_gradients_are_the_same(
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-7)
 
 
-def test_the_gradient_by_the_weight_has_gradients() -> None:
+def test_gradients_have_gradients() -> None:
     x, g = random(2, 16, 6, 6).requires_grad_(), random(2, 32, 6, 6, seed=1).requires_grad_()
-    weight, by = random(32, 16, 3, 3, seed=2).requires_grad_(), random(32, 16, 3, 3, seed=3)
-    (expected,) = torch.autograd.grad(plainly(x, weight), weight, g, create_graph=True)
-    ours, theirs = (torch.autograd.grad(found, (x, g), by) for found in (by_weight(x, g, 3), expected))
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    weight, h = random(32, 16, 3, 3, seed=2).requires_grad_(), random(32, 16, 3, 3, seed=3)
+    by_x, by_its_weight = torch.autograd.grad(plainly(x, weight), (x, weight), g, create_graph=True)
+    for found, expected, leaves, by in (
+        (by_input(g, weight), by_x, (g, weight), x.detach()),
+        (by_weight(x, g, 3), by_its_weight, (x, g), h),
+    ):
+        ours, theirs = (torch.autograd.grad(made, leaves, by, retain_graph=True) for made in (found, expected))
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -87,9 +100,10 @@ def test_single_precision_is_kept(kernel: int) -> None:
     g = random(40, 96, 14, 14, seed=2, numbers=torch.float32)
     exact = plainly(x.double(), weight.double())
     assert (outputs(x, weight) - exact).abs().max() < 3e-5 * exact.abs().max()
-    leaf = weight.double().requires_grad_()
-    (exact,) = torch.autograd.grad(plainly(x.double(), leaf), leaf, g.double())
-    assert (weight_gradient(x, g, kernel) - exact).abs().max() < 1e-4 * exact.abs().max()
+    leaves = x.double().requires_grad_(), weight.double().requires_grad_()
+    exact, exact_by_weight = torch.autograd.grad(plainly(*leaves), leaves, g.double())
+    assert (input_gradient(g, weight) - exact).abs().max() < 3e-5 * exact.abs().max()
+    assert (weight_gradient(x, g, kernel) - exact_by_weight).abs().max() < 1e-4 * exact_by_weight.abs().max()
 
 
 @pytest.mark.parametrize("kernel", [3, 5])
@@ -110,9 +124,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     called = list[str]()
     call = winograd._call
 
-    def counted(name: str, *arguments: Any) -> None:
+    def counted(name: str, *arguments: Any) -> Tensor:
         called.append(name)
-        call(name, *arguments)
+        return call(name, *arguments)
 
     monkeypatch.setattr(winograd, "_call", counted)
     with one_thread(), torch.random.fork_rng():
@@ -134,7 +148,7 @@ class TestConvolution:
             torch.autograd.grad(found, wanted, g), torch.autograd.grad(plain, wanted, g), strict=True
         ):
             assert_as_close_as_rounding(one, other)
-        assert calls == ["convolve", "convolve", "by_weight"]
+        assert calls == ["forward", "by_input", "by_weight"]
 
     @pytest.mark.parametrize(
         "module",
@@ -158,7 +172,7 @@ class TestConvolution:
 
     def test_where_it_does_not_pay_it_is_plain(self, calls: list[str]) -> None:
         module = Convolution(64, 48, 3, padding=1)
-        module(self.X[:1])
+        module(self.X[:1, :, :7, :7])
         module(self.X[:, :, :2, :2])
         assert not calls
 
@@ -203,12 +217,12 @@ class TestConvolution:
     def test_a_map_in_any_layout_gives_the_same(self, calls: list[str]) -> None:
         module = Convolution(64, 48, 3, padding=1)
         assert torch.equal(module(self.X.contiguous()), module(self.X))
-        assert calls == ["convolve", "convolve"]
+        assert calls == ["forward", "forward"]
 
     def test_a_sample_is_answered_by_itself(self, calls: list[str]) -> None:
         module = Convolution(64, 48, 3, padding=1)
         assert torch.equal(module(self.X)[3:], module(self.X[3:]))
-        assert calls == ["convolve", "convolve"]
+        assert calls == ["forward", "forward"]
 
     def test_what_is_no_number_stays_none(self, calls: list[str]) -> None:
         x = self.X.clone()
@@ -226,4 +240,4 @@ def test_slices_of_shared_weights_compute_what_the_extracted_network_does(calls:
         architecture = space.sample(np.random.default_rng(seed))
         shared = supernet.features(architecture, supernet.weights(architecture), images, 4)
         assert torch.equal(supernet.extract(architecture)(images, 4), shared)
-    assert "convolve" in calls
+    assert "forward" in calls
