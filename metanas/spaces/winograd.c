@@ -20,7 +20,7 @@ typedef real lanes __attribute__((vector_size(BYTES)));
 #define INLINE static inline __attribute__((always_inline)) /* so that the matrices are constants where they are used */
 #define LANES ((long)(sizeof(lanes) / sizeof(real)))
 
-enum { SIDE = 4, MOST = 8, ROWS = 6, AT_ONCE = 3 * ROWS }; /* tiles at once: their points stay in the cache */
+enum { SIDE = 4, MOST = 8, ROWS = 6, AT_ONCE = 6 * ROWS }; /* tiles at once: their points stay in the cache */
 
 /* Of interpolation at 0, 1, -1, 2, -2 and infinity, and for 5 x 5 at 1/2 and -1/2 too: B is what inputs are multiplied
  * with, G what weights are, and A what gives outputs. */
