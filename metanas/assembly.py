@@ -1,7 +1,7 @@
 """Makes the parts that a configuration names, in the driver and, from the same recipe, in every worker."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from metanas.learning.executor import Executor, executor_for
 from metanas.learning.learner import Learner, Precision, native_precision
 from metanas.learning.worker import Sampler, Worker
 from metanas.native import lacking
+from metanas.search.schedule import TRAINING, WARM_UP
 from metanas.seeding import stream, torch_stream
 from metanas.spaces import maps, winograd
 from metanas.spaces.cells import Cells
@@ -144,9 +145,9 @@ def only_images(tasks: Sequence[Task], instead: str) -> None:
 def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
     """Episodes for training, validation and every named test. Raises MetanasError for tasks that are no images."""
     only_images([*pool.train, *pool.validation, *pool.test], "leave it out of the splits")
-    samplers: dict[str, Sampler] = {
-        "train": EpisodeSampler(pool.train, config.train, config.seed, "train", pool.weights)
-    }
+    train = EpisodeSampler(pool.train, config.train, config.seed, "train", pool.weights)
+    warm_up = train if config.warmup_size is None else train.shrunk(config.warmup_size)
+    samplers: dict[str, Sampler] = {WARM_UP: warm_up, TRAINING: train}
     if pool.validation:
         samplers["validation"] = EpisodeSampler(pool.validation, config.validation, config.seed, "validation")
     if pool.test:
@@ -169,6 +170,11 @@ def check_trainable(config: RunConfig, pool: Pool) -> None:
             "some under splits.validation."
         )
     make_samplers(config, pool)
+    if config.warmup_size is not None:
+        try:
+            space_for(replace(config.image, size=config.warmup_size), config.space)
+        except MetanasError as error:
+            raise MetanasError(f"warmup_size: {error}") from error
 
 
 def uncompiled(config: RunConfig) -> str | None:

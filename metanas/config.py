@@ -17,7 +17,7 @@ from metanas.measuring.measures import Estimator
 from metanas.measuring.standalone import Training
 from metanas.parsing import STRICT, parse
 from metanas.search.objective import LatencyReward
-from metanas.search.schedule import Budget, SearchBudget, SearchSettings
+from metanas.search.schedule import WARM_UP, Budget, SearchBudget, SearchSettings
 from metanas.spaces.scaling import Coefficients
 from tasks.episodes import EpisodeSpec
 from tasks.pool import SPLITS, Source
@@ -87,6 +87,7 @@ class RunConfig(_Section):
     pool: dict[str, Any] | str  # a pool, or the path of its YAML file
     hold_out: str | None = None
     image: ImageForm = ImageForm()
+    warmup_size: PositiveInt | None = None  # of the images of warm-up; None for image.size
     train: EpisodeSpec
     validation: EpisodeSpec
     test: list[TestConfig] = Field(min_length=1)
@@ -105,11 +106,20 @@ class RunConfig(_Section):
     def _own_names(self) -> Self:
         names = [test.name for test in self.test]
         for number, name in enumerate(names):
-            if name in (*SPLITS[:2], *names[:number]):
+            if name in (*SPLITS[:2], WARM_UP, *names[:number]):
                 raise MetanasError(
-                    f"test.{number}.name: '{name}' is the name of another test, or of the episodes of training or "
-                    "validation; give every test a name of its own."
+                    f"test.{number}.name: '{name}' is the name of another test, or of the episodes of warm-up, "
+                    "training or validation; give every test a name of its own."
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _warmup_is_smaller(self) -> Self:
+        if self.warmup_size is not None and self.warmup_size > self.image.size:
+            raise MetanasError(
+                f"warmup_size: {self.warmup_size} is more than image.size {self.image.size}; give fewer pixels, or "
+                "leave it out."
+            )
         return self
 
 

@@ -6,12 +6,14 @@ any episode at any time.
 
 import sys
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from metanas.errors import MetanasError
 from metanas.seeding import stream, torch_stream
@@ -96,10 +98,17 @@ class EpisodeSampler:
         if not tasks:
             raise MetanasError(f"There is no task to draw episodes from for '{name}': name some in the pool's splits.")
         self.tasks, self.spec, self.seed, self.name = tuple(tasks), spec, seed, name
+        self._size: int | None = None
         shares = np.ones(len(tasks)) if weights is None else np.asarray(weights, dtype=np.float64)
         self._shares = np.cumsum(shares / shares.sum())
         self._dividers = tuple(Divider(task) for task in self.tasks)
         self._candidates = tuple(_candidates(divider, spec) for divider in self._dividers)
+
+    def shrunk(self, size: int) -> "EpisodeSampler":
+        """Draws the same episodes of images, but `size` pixels wide and high: means over areas."""
+        other = copy(self)
+        other._size = size
+        return other
 
     def episode(self, index: int) -> Episode:
         """The episode with that index; MetanasError where groups leave a class too little on one side."""
@@ -122,6 +131,8 @@ class EpisodeSampler:
         inputs = as_tensor(task.read(np.concatenate([support_ids, query_ids])))
         inputs = _turned(inputs, np.repeat(np.tile(turns, 2), sizes))
         inputs = self._augmented(inputs, len(support_ids), index)
+        if self._size is not None:
+            inputs = F.interpolate(inputs, (self._size, self._size), mode="area")
         names = tuple(
             task.classes[label] + (f" turned {90 * turn}" if turn else "")
             for label, turn in zip(labels.tolist(), turns.tolist(), strict=True)

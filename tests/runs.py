@@ -29,6 +29,7 @@ TINY: dict[str, Any] = {
         },
     },
     "image": {"size": 8},
+    "warmup_size": 6,
     "train": {"ways": 3, "shots": 2, "queries": 3},
     "validation": {"ways": 3, "shots": 2, "queries": 5},
     "test": [{"name": "3-way 2-shot", "episodes": 4, "draw": {"ways": 3, "shots": 2, "queries": 5}}],

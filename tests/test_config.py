@@ -111,7 +111,13 @@ def test_shares_that_leave_nothing_to_the_generations_are_named() -> None:
         parse(RunConfig, TINY | {"budget": shares | {"warmup_share": 0.6}}, "run.yaml")
 
 
-@pytest.mark.parametrize("name", ["train", "validation", "twice"])
+def test_images_of_warm_up_are_no_larger() -> None:
+    assert parse(RunConfig, TINY | {"warmup_size": 8}, "run.yaml").warmup_size == 8
+    with pytest.raises(MetanasError, match=r"^warmup_size: 9 is more than image\.size 8; give fewer pixels"):
+        parse(RunConfig, TINY | {"warmup_size": 9}, "run.yaml")
+
+
+@pytest.mark.parametrize("name", ["warmup", "train", "validation", "twice"])
 def test_a_test_with_the_name_of_other_episodes_is_refused(name: str) -> None:
     tests = [{"name": name, "draw": {}} for name in ("twice", name)]
     with pytest.raises(MetanasError, match=rf"^test\.1\.name: '{name}' is the name of another test.*of its own\.$"):

@@ -14,7 +14,7 @@ from metanas.learning.samples import support_of
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.transfer import Adaptation, answers, choose, fine_tune
 from metanas.learning.worker import NamedEpisode, Worker
-from metanas.search.schedule import SearchSettings
+from metanas.search.schedule import SearchSettings, training_episodes
 from metanas.seeding import torch_stream
 from metanas.spaces.ops import scheduled_drop_path
 
@@ -114,6 +114,7 @@ def meta_train_alone(
     tasks = settings.tasks_per_step
     for phase, (steps, rate) in enumerate(rates):
         trainer.drop_path = scheduled_drop_path(settings.drop_path, phase, len(rates) - 1)
+        trainer.split = training_episodes(phase)
         for start in range(0, steps, CHUNK):
             end += min(CHUNK, steps - start)
             if end <= trainer.version:

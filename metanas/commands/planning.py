@@ -20,6 +20,7 @@ from metanas.learning.trainer import MetaTrainer
 from metanas.learning.worker import EvaluationJob, Worker
 from metanas.search.loop import CHUNK
 from metanas.search.schedule import (
+    WARM_UP,
     Budget,
     SearchSettings,
     evaluations_after,
@@ -30,7 +31,7 @@ from metanas.search.schedule import (
 from metanas.spaces.space import Space
 
 PROBE = 8.0
-"""Seconds that each of the three kinds of work is measured for: warm-up, later steps, evaluations."""
+"""Seconds that each kind of work is measured for: steps of the default network and later ones, evaluations."""
 ROW, LINE = 250, 190
 """Bytes of an evaluation in the store and its share of the log, and of a line of the log on CHUNK steps."""
 MIB = 2**20
@@ -38,11 +39,15 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds, measured: until the workers stand ready, of an outer step in warm-up and later, of an evaluation."""
+    """Seconds, measured: until the workers stand ready, of an outer step, of an evaluation.
+
+    In warm-up and settling a step trains one network, the default one here; later_step is of those in between.
+    """
 
     set_up: float
     warmup_step: float
     later_step: float
+    settling_step: float
     evaluation: float
 
 
@@ -127,7 +132,8 @@ def foresee(budget: Budget, settings: SearchSettings, durations: Durations) -> t
     phases: list[Phase] = []
     clock = 0.0
     for number, name in enumerate(names):
-        step = durations.later_step if 0 < number <= budget.choice else durations.warmup_step
+        alone = durations.settling_step if number else durations.warmup_step
+        step = durations.later_step if 0 < number <= budget.choice else alone
         measuring = evaluations_after(settings, budget, number) * durations.evaluation
         if left_out(settings, budget, number, clock, durations.evaluation):
             steps = 0
@@ -151,12 +157,13 @@ def _measure(config: RunConfig, space: Space, executor: Executor, set_up: float)
     def later() -> Architecture:
         return space.default if rng.random() < share else space.sample(rng)
 
-    return Durations(
-        set_up,
-        _step_seconds(trainer, lambda: space.default, settings),
-        _step_seconds(trainer, later, settings),
-        _evaluation_seconds(config, space, executor, rng),
-    )
+    settling_step = _step_seconds(trainer, lambda: space.default, settings)
+    later_step = _step_seconds(trainer, later, settings)
+    trainer.split = WARM_UP
+    smaller = config.warmup_size is not None
+    warmup_step = _step_seconds(trainer, lambda: space.default, settings) if smaller else settling_step
+    evaluation = _evaluation_seconds(config, space, executor, rng)
+    return Durations(set_up, warmup_step, later_step, settling_step, evaluation)
 
 
 def _step_seconds(trainer: MetaTrainer, draw: Callable[[], Architecture], settings: SearchSettings) -> float:

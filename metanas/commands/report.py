@@ -38,7 +38,7 @@ from predictors.audit import missed_winners
 from predictors.ranking import Quality, quality
 
 OURS = "metanas"
-ASKED = ("pool", "hold_out", "image", "train", "validation", "test", "space", "budget", "workers")
+ASKED = ("pool", "hold_out", "image", "warmup_size", "train", "validation", "test", "space", "budget", "workers")
 """What a reader wants to know of the configuration first."""
 MOST_EFFECTS = 16
 """Genes whose effects are drawn, the largest first; and those of which the search measured a swap."""

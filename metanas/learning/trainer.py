@@ -18,6 +18,7 @@ class MetaTrainer:
         self.executor = executor
         self.version = 0  # outer steps made
         self.drop_path = 0.0  # probability with which training drops a path
+        self.split = "train"  # whose episodes it trains on
 
     def train(
         self, steps: Sequence[Sequence[Architecture]], first_episode: int, rate: float
@@ -29,7 +30,7 @@ class MetaTrainer:
         planned, episode = [], first_episode
         for architectures in steps:
             jobs = [
-                GradientJob(self.network, architecture, episode + task, self.drop_path)
+                GradientJob(self.network, architecture, episode + task, self.drop_path, self.split)
                 for task, architecture in enumerate(architectures)
             ]
             planned.append(OuterStep(tuple(jobs), rate))

@@ -42,7 +42,7 @@ Measure = Callable[[Architecture, float], float]
 
 
 class Worker:
-    """Networks by name ("supernet", a baseline's) and samplers by split ("train", "validation", a test's name).
+    """Networks by name ("supernet", a baseline's), samplers by split ("warmup", "train", "validation", a test's name).
 
     Beside them `measures` by name, for architectures that are judged one by one.
     """
@@ -86,8 +86,7 @@ class Worker:
         return self.batches[network].gradients([job.architecture for job in jobs], episodes)
 
     def _draw(self, jobs: Sequence["GradientJob"]) -> "Future[list[NamedEpisode]]":
-        sampler = self.samplers["train"]
-        return self._drawing.submit(lambda: [sampler.episode(job.episode) for job in jobs])
+        return self._drawing.submit(lambda: [self.samplers[job.split].episode(job.episode) for job in jobs])
 
     def update(self, network: str, parts: Sequence[Part], rate: float) -> None:
         """An outer step; the same on every worker, so that weights need not travel."""
@@ -102,10 +101,11 @@ class GradientJob:
     architecture: Architecture
     episode: int
     drop_path: float = 0.0
+    split: str = "train"
 
     def run(self, worker: Worker) -> tuple[Part, tuple[float, float]]:
         """The gradient, and loss and accuracy on the query set."""
-        sampler = worker.samplers["train"]
+        sampler = worker.samplers[self.split]
         generator = torch_stream(sampler.seed, "drop path", self.episode) if self.drop_path else None
         found, accuracy = worker.learners[self.network].gradient(
             self.architecture, sampler.episode(self.episode), self.drop_path, generator

@@ -29,6 +29,7 @@ from metanas.search.schedule import (
     leader_share,
     left_out,
     outer_rate,
+    training_episodes,
 )
 from metanas.seeding import stream
 from metanas.spaces.ops import scheduled_drop_path
@@ -115,6 +116,7 @@ class Search:
         self.trainer.drop_path = scheduled_drop_path(
             self.settings.drop_path, progress.phase, len(self.budget.steps) - 1
         )
+        self.trainer.split = training_episodes(progress.phase)
         while not self._phase_over(planned):
             count = CHUNK if self.budget.minutes else min(CHUNK, planned - progress.step)
             tasks = self.settings.tasks_per_step

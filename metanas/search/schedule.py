@@ -12,6 +12,9 @@ from metanas.parsing import STRICT
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
+WARM_UP, TRAINING = "warmup", "train"
+"""The training episodes of warm-up, whose images may be smaller, and of all later phases."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -149,6 +152,11 @@ def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
     """The outer learning rate; constant within a phase, so that a run by steps repeats a run by minutes exactly."""
     share = max(0, phase - 1) / (len(budget.steps) - 1)
     return settings.rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def training_episodes(phase: int) -> str:
+    """Which of them a phase trains on."""
+    return WARM_UP if phase == 0 else TRAINING
 
 
 def leader_share(settings: SearchSettings, budget: Budget, phase: int) -> float:

@@ -167,23 +167,23 @@ def test_baselines_train_for_as_many_steps_as_the_run(
         assert any(not np.array_equal(weights["net." + name], weight) for name, weight in fresh.items())
 
 
-def test_baselines_drop_paths_as_the_run_did() -> None:
-    """More from phase to phase, up to what the configuration says in the last."""
-    seen: list[tuple[int, float, float]] = []
+def test_baselines_drop_paths_and_warm_up_as_the_run_did() -> None:
+    """Paths more from phase to phase, up to what the configuration says in the last; warm-up is the first phase."""
+    seen: list[tuple[int, float, float, str]] = []
 
     class Trainer:
-        version, drop_path = 0, 0.0
+        version, drop_path, split = 0, 0.0, ""
 
         def train(self, steps: list[Any], first_episode: int, rate: float) -> list[tuple[float, float]]:
             assert first_episode == 2 * self.version
-            seen.append((len(steps), rate, self.drop_path))
+            seen.append((len(steps), rate, self.drop_path, self.split))
             self.version += len(steps)
             return [(0.0, 1.0)] * len(steps)
 
     settings = replace(tiny_config().search, drop_path=0.4, tasks_per_step=2)
     rates = [(2, 0.1), (0, 0.1), (3, 0.05)]
     baselines.meta_train_alone("net", (), Trainer(), rates, settings, lambda event: None)  # type: ignore[arg-type]
-    assert seen == [(2, 0.1, 0.0), (3, 0.05, 0.4)]
+    assert seen == [(2, 0.1, 0.0, "warmup"), (3, 0.05, 0.4, "train")]
 
 
 def test_a_second_evaluation_trains_nothing_and_says_the_same(run: RunFolder, evaluation: dict[str, Any]) -> None:

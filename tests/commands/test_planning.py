@@ -17,7 +17,7 @@ from metanas.learning.executor import RayActors
 from metanas.search.schedule import Budget, SearchSettings, evaluations_after
 from tests.runs import TINY, tiny_config
 
-DURATIONS = Durations(set_up=7.0, warmup_step=0.1, later_step=0.2, evaluation=0.01)
+DURATIONS = Durations(set_up=7.0, warmup_step=0.1, later_step=0.2, settling_step=0.1, evaluation=0.01)
 SETTINGS = SearchSettings(population=6, offspring=4, episodes=10, finalists=2, final_episodes=50)
 
 

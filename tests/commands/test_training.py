@@ -361,6 +361,11 @@ class TestStrategies:
         assert cheap
         assert make_space(run.config).default not in cheap
 
+    def test_a_size_of_warm_up_that_no_network_takes_is_named_before_anything_is_written(self, tmp_path: Path) -> None:
+        with pytest.raises(MetanasError, match=r"^warmup_size: space\.stages: 2 stages halve .* it is 3; give larger"):
+            train(tiny_config(warmup_size=3), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
     def test_a_wrong_strategy_is_named_before_anything_is_written(self, tmp_path: Path) -> None:
         config = tiny_config(search=TINY["search"] | {"strategy": {"name": "annealing"}})
         with pytest.raises(MetanasError, match=r"search\.strategy: there is no strategy 'annealing'"):

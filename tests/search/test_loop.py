@@ -81,6 +81,8 @@ class Untrained:
     executor: MadeUp = field(default_factory=MadeUp)
     network: str = "supernet"
     version: int = 0
+    split: str = ""
+    splits: list[str] = field(default_factory=list)
     steps: list[tuple[tuple[Architecture, ...], int, float]] = field(default_factory=list)
 
     def train(
@@ -90,6 +92,7 @@ class Untrained:
 
     def step(self, architectures: Sequence[Architecture], first_episode: int, rate: float) -> tuple[float, float]:
         self.steps.append((tuple(architectures), first_episode, rate))
+        self.splits.append(self.split)
         self.version += 1
         return 1.0, 0.5
 
@@ -178,6 +181,7 @@ class TestTraining:
         assert run.progress.finished == list(BUDGET.steps) == [4, 6, 5, 3, 2, 4, 1]
         steps = run.trainer.steps
         assert [first for _, first, _ in steps] == [2 * i for i in range(25)]  # two tasks a step, none twice
+        assert run.trainer.splits == ["warmup"] * 4 + ["train"] * 21
         phase_of = np.repeat(range(7), BUDGET.steps)
         assert [rate for _, _, rate in steps] == [outer_rate(SETTINGS, BUDGET, int(phase)) for phase in phase_of]
         rates = [outer_rate(SETTINGS, BUDGET, phase) for phase in range(7)]

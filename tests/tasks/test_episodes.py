@@ -249,6 +249,17 @@ def test_augmentation_of_the_support_leaves_the_query_alone() -> None:
     assert np.array_equal(plain.query_ids, both.query_ids)
 
 
+def test_shrunk_images_are_those_of_the_same_episode() -> None:
+    spec = EpisodeSpec(2, (1, 5), 5, rotations=True, augment="photo")
+    sampler = EpisodeSampler([numbered([300, 300])], spec, 0, "x")
+    for index in range(3):
+        whole, small = sampler.episode(index), sampler.shrunk(2).episode(index)
+        for name in ("support", "query"):
+            means = getattr(whole, f"{name}_inputs").unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
+            torch.testing.assert_close(getattr(small, f"{name}_inputs"), means)
+            assert torch.equal(getattr(small, f"{name}_labels"), getattr(whole, f"{name}_labels"))
+
+
 def test_series_and_tables_come_as_they_are() -> None:
     samples = np.linspace(-3, 3, 60, dtype=np.float32).reshape(20, 3)
     task = Task("rows", "tabular", InMemory(samples), np.repeat([0, 1], 10), ("a", "b"))
