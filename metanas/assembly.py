@@ -12,9 +12,8 @@ from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, re
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, executor_for
 from metanas.learning.learner import Learner, Precision, native_precision
-from metanas.learning.worker import Sampler, Worker
+from metanas.learning.worker import TRAINING, WARM_UP, Sampler, Worker
 from metanas.native import lacking
-from metanas.search.schedule import TRAINING, WARM_UP
 from metanas.seeding import stream, torch_stream
 from metanas.spaces import maps, winograd
 from metanas.spaces.cells import Cells
@@ -143,7 +142,10 @@ def only_images(tasks: Sequence[Task], instead: str) -> None:
 
 
 def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
-    """Episodes for training, validation and every named test. Raises MetanasError for tasks that are no images."""
+    """Episodes for warm-up, training, validation and every named test.
+
+    Raises MetanasError for tasks that are no images.
+    """
     only_images([*pool.train, *pool.validation, *pool.test], "leave it out of the splits")
     train = EpisodeSampler(pool.train, config.train, config.seed, "train", pool.weights)
     warm_up = train if config.warmup_size is None else train.shrunk(config.warmup_size)
@@ -157,19 +159,20 @@ def make_samplers(config: RunConfig, pool: Pool) -> dict[str, Sampler]:
 
 
 def training_pool(config: RunConfig, data: Path | None, download: bool = False) -> Pool:
-    """The pool that meta-training needs. Raises MetanasError where it lacks what the configuration draws from it."""
+    """The pool that meta-training needs. Raises MetanasError as `check_trainable` does."""
     check_trainable(config, pool := make_pool(config, data, download))
     return pool
 
 
 def check_trainable(config: RunConfig, pool: Pool) -> None:
-    """Raises MetanasError where the pool lacks what the configuration draws from it."""
+    """Raises MetanasError where the pool lacks what the configuration draws from it, or no network takes its images."""
     if not pool.validation:
         raise MetanasError(
             f"the pool '{pool.name}' has no task in its validation split, on which architectures are compared; name "
             "some under splits.validation."
         )
     make_samplers(config, pool)
+    make_space(config)
     if config.warmup_size is not None:
         try:
             space_for(replace(config.image, size=config.warmup_size), config.space)

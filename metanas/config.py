@@ -13,11 +13,12 @@ from metanas.errors import MetanasError
 from metanas.files import read_yaml
 from metanas.learning.learner import Inner
 from metanas.learning.transfer import Adaptation
+from metanas.learning.worker import WARM_UP
 from metanas.measuring.measures import Estimator
 from metanas.measuring.standalone import Training
 from metanas.parsing import STRICT, parse
 from metanas.search.objective import LatencyReward
-from metanas.search.schedule import WARM_UP, Budget, SearchBudget, SearchSettings
+from metanas.search.schedule import Budget, SearchBudget, SearchSettings
 from metanas.spaces.scaling import Coefficients
 from tasks.episodes import EpisodeSpec
 from tasks.pool import SPLITS, Source

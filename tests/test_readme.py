@@ -48,7 +48,8 @@ def shrunk(config: dict[str, Any]) -> dict[str, Any]:
             source["images"] = 12
     options = config.get("space", {}).get("options", {}) | TINY["space"]["options"]
     tests = [test | {"episodes": 3} for test in config["test"]]
-    return config | small | {"space": {"options": options}, "test": tests, "workers": 0, "precision": "float32"}
+    small |= {"warmup_size": TINY["warmup_size"], "workers": 0, "precision": "float32"}
+    return config | small | {"space": {"options": options}, "test": tests}
 
 
 def pictures(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -17,10 +17,9 @@ from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, RayActors
 from metanas.learning.state import pack
 from metanas.learning.trainer import MetaTrainer
-from metanas.learning.worker import EvaluationJob, Worker
+from metanas.learning.worker import WARM_UP, EvaluationJob, Worker
 from metanas.search.loop import CHUNK
 from metanas.search.schedule import (
-    WARM_UP,
     Budget,
     SearchSettings,
     evaluations_after,

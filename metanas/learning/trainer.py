@@ -7,7 +7,7 @@ import numpy as np
 from metanas.api import Architecture
 from metanas.learning.executor import Executor
 from metanas.learning.state import State
-from metanas.learning.worker import GradientJob, OuterStep
+from metanas.learning.worker import TRAINING, GradientJob, OuterStep
 
 
 class MetaTrainer:
@@ -18,12 +18,12 @@ class MetaTrainer:
         self.executor = executor
         self.version = 0  # outer steps made
         self.drop_path = 0.0  # probability with which training drops a path
-        self.split = "train"  # whose episodes it trains on
+        self.split = TRAINING  # whose episodes it trains on
 
     def train(
         self, steps: Sequence[Sequence[Architecture]], first_episode: int, rate: float
     ) -> list[tuple[float, float]]:
-        """Outer steps with a task for each architecture of a step, on the training episodes from `first_episode` on.
+        """Outer steps with a task for each architecture of a step, on the episodes of `split` from `first_episode` on.
 
         Returns the mean query loss and accuracy of every step. `rate` is Adam's learning rate.
         """

@@ -20,6 +20,9 @@ from metanas.learning.problems import EpisodeData
 from metanas.learning.state import State
 from metanas.seeding import torch_stream
 
+WARM_UP, TRAINING = "warmup", "train"
+"""The training episodes of warm-up, whose images may be smaller, and of all later phases."""
+
 
 class NamedEpisode(EpisodeData, Protocol):
     """An episode that knows the name of its task."""
@@ -101,7 +104,7 @@ class GradientJob:
     architecture: Architecture
     episode: int
     drop_path: float = 0.0
-    split: str = "train"
+    split: str = TRAINING
 
     def run(self, worker: Worker) -> tuple[Part, tuple[float, float]]:
         """The gradient, and loss and accuracy on the query set."""

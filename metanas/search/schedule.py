@@ -8,12 +8,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from metanas.errors import MetanasError
+from metanas.learning.worker import TRAINING, WARM_UP
 from metanas.parsing import STRICT
 
 Share = Annotated[float, Field(ge=0, le=1)]
-
-WARM_UP, TRAINING = "warmup", "train"
-"""The training episodes of warm-up, whose images may be smaller, and of all later phases."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def outer_rate(settings: SearchSettings, budget: Budget, phase: int) -> float:
 
 
 def training_episodes(phase: int) -> str:
-    """Which of them a phase trains on."""
+    """Which ones a phase trains on."""
     return WARM_UP if phase == 0 else TRAINING
 
 

@@ -1,4 +1,4 @@
-/* Winograd's convolution for kernels of 3 x 3 and 5 x 5, and its gradient by the weight: what `metanas/spaces/winograd.py`
+/* Winograd's convolution for kernels of 3 x 3 and 5 x 5, and its gradients: what `metanas/spaces/winograd.py`
  * says. Compiled by `metanas/native.py`, once for each type of number.
  *
  * A map (n, h, w, c), channels last, is cut into tiles of 4 x 4, the last ones beyond its border. To a tile belong

@@ -34,20 +34,20 @@ class Convolution(nn.Conv2d):
     """A convolution that takes the faster way."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not self._suits(input):
+        if not self._suits(input, weight):
             plain: Tensor = super()._conv_forward(input, weight, bias)
             return plain
         y = convolve(input, weight)
         return y if bias is None else y + bias[:, None, None]
 
-    def _suits(self, x: Tensor) -> bool:
-        kernel = self.kernel_size[0]
-        keeps_size = self.kernel_size == (kernel, kernel) and self.padding == (kernel // 2, kernel // 2)
+    def _suits(self, x: Tensor, weight: Tensor) -> bool:
+        d, c, *kernel = weight.shape
+        half = (kernel[0] // 2,) * 2
+        keeps_size = kernel[0] in KERNELS and kernel[0] == kernel[1] and self.padding == half
         ordinary = self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
-        whole = self.in_channels % LANES == self.out_channels % LANES == 0
-        single = x.dtype == torch.float32 and x.dim() == 4 and not torch.is_autocast_enabled("cpu")
-        suits = kernel in KERNELS and keeps_size and ordinary and whole and single and torch.get_num_threads() == 1
-        return suits and takes(SOURCE, x)
+        whole = x.dim() == 4 and x.shape[1] == c and c % LANES == d % LANES == 0
+        single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+        return keeps_size and ordinary and whole and single and torch.get_num_threads() == 1 and takes(SOURCE, x)
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:

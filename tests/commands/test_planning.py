@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,11 @@ from metanas.commands.training import train
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.learning.executor import RayActors
+from metanas.learning.worker import GradientJob, Worker
 from metanas.search.schedule import Budget, SearchSettings, evaluations_after
 from tests.runs import TINY, tiny_config
 
-DURATIONS = Durations(set_up=7.0, warmup_step=0.1, later_step=0.2, settling_step=0.1, evaluation=0.01)
+DURATIONS = Durations(set_up=7.0, warmup_step=0.1, later_step=0.2, settling_step=0.15, evaluation=0.01)
 SETTINGS = SearchSettings(population=6, offspring=4, episodes=10, finalists=2, final_episodes=50)
 
 
@@ -37,7 +39,7 @@ def test_a_budget_by_steps_is_steps_times_rates() -> None:
     phases = foresee(budget, SETTINGS, DURATIONS)
     assert [p.name for p in phases] == ["warm-up", "widening", "generation 1", "generation 2", "settling 1"]
     assert [p.steps for p in phases] == [40, 10, 5, 20, 30]
-    assert [p.training for p in phases] == pytest.approx([4.0, 2.0, 1.0, 4.0, 3.0])  # one network alone is quicker
+    assert [p.training for p in phases] == pytest.approx([4.0, 2.0, 1.0, 4.0, 4.5])  # one network alone is quicker
     assert [p.evaluation for p in phases] == pytest.approx([0.0, 0.7, 1.1, 2.6, 0.0])
 
 
@@ -62,8 +64,24 @@ def test_generations_that_do_not_fit_are_left_out() -> None:
     A generation takes 11 seconds and the choice after it 15: there is room for the choice alone.
     """
     phases = foresee(Budget(minutes=1, generation_steps=(1, 1)), SETTINGS, replace(DURATIONS, evaluation=0.1))
-    assert [p.steps for p in phases] == [210, 10, 0, 0, 70, 40, 40]
+    assert [p.steps for p in phases] == [210, 10, 0, 0, 47, 26, 27]
     assert [p.evaluation for p in phases] == pytest.approx([0, 7, 0, 15, 0, 0, 0])
+
+
+def test_warm_up_is_measured_on_its_own_images(short_probe: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+    run = GradientJob.run
+
+    def seen(self: GradientJob, worker: Worker) -> Any:
+        trained.append(self.split)
+        return run(self, worker)
+
+    monkeypatch.setattr(GradientJob, "run", seen)
+    plan(tiny_config())
+    assert set(trained) == {"warmup", "train"}
+    trained.clear()
+    plan(tiny_config(warmup_size=None))
+    assert set(trained) == {"train"}
 
 
 def test_what_train_refuses_the_plan_refuses() -> None:
@@ -122,7 +140,7 @@ def seconds_and_memory(config: RunConfig, out: Path) -> tuple[float, float]:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_plan_comes_true_within_a_quarter(workers: int, tmp_path: Path) -> None:
     """Time, memory and disk, on a machine that has nothing else to do."""
-    config = tiny_config(workers=workers, image={"size": 28}, space={"options": {}})
+    config = tiny_config(workers=workers, image={"size": 28}, warmup_size=16, space={"options": {}})
     settings = replace(config.search, population=8, offspring=8, episodes=24)
     budget = Budget(warmup_steps=400, widening_steps=100, generation_steps=(100, 100))
     config = config.model_copy(update={"budget": budget, "search": settings})

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 
-from metanas.assembly import make_space
+from metanas.assembly import make_pool, make_samplers, make_space
 from metanas.commands.evaluation import evaluate
 from metanas.commands.progress import describe
 from metanas.commands.report import write_report
@@ -117,6 +118,14 @@ class TestResult:
         assert as_yaml(RunFolder(folder).config) == as_yaml(tiny_config())
         versions = json.loads((folder / "versions.json").read_text())
         assert {"metanas", "torch", "python", "seed"} <= set(versions)
+
+
+def test_images_are_smaller_in_warm_up_alone() -> None:
+    config = tiny_config()
+    samplers = make_samplers(config, make_pool(config, None))
+    small, whole = samplers["warmup"].episode(5), samplers["train"].episode(5)
+    assert (small.support_inputs.shape[2:], whole.support_inputs.shape[2:]) == ((6, 6), (8, 8))
+    assert torch.equal(small.query_labels, whole.query_labels)
 
 
 class TestDeterminism:
@@ -474,6 +483,6 @@ class TestMistakes:
     def test_wrong_options_of_the_space_are_named_before_anything_is_written(
         self, tmp_path: Path, options: dict[str, Any]
     ) -> None:
-        with pytest.raises(MetanasError, match="space"):
+        with pytest.raises(MetanasError, match=r"^space"):
             train(tiny_config(space={"options": options}), tmp_path / "run")
         assert not (tmp_path / "run").exists()

@@ -29,11 +29,13 @@ SPACE = Stages(size=8, widths=((4, 8),))
 COST = Cost(1, 2)
 
 
+@dataclass
 class Episodes:
-    seed = 11
+    first: int = 0
+    seed: int = 11
 
     def episode(self, index: int) -> SmallEpisode:
-        return small_episode(index)
+        return small_episode(self.first + index)
 
 
 def make_learner(seed: int = 0) -> Learner:
@@ -43,7 +45,7 @@ def make_learner(seed: int = 0) -> Learner:
 
 
 def make_worker() -> Worker:
-    return Worker({"net": make_learner()}, {"train": Episodes(), "validation": Episodes()})
+    return Worker({"net": make_learner()}, {"warmup": Episodes(100), "train": Episodes(), "validation": Episodes()})
 
 
 @dataclass(frozen=True)
@@ -206,11 +208,21 @@ def test_training_computes_the_same_bits_and_leaves_every_worker_with_them(here:
     assert len({scale for _, scale in actors.run([Tell()] * 8)}) == 1
 
 
+def test_a_gradient_is_of_the_episodes_that_it_names(here: Executor) -> None:
+    learner = make_learner(seed=4)
+    here.load("net", pack(learner))
+    for split, first in (("warmup", 100), ("train", 0)):
+        ((_, scores),) = here.run([GradientJob("net", SPACE.default, 3, split=split)])
+        found, accuracy = learner.gradient(SPACE.default, small_episode(first + 3))
+        assert scores == (found.loss, accuracy)
+
+
 class Drawn(Episodes):
     """Tells which episodes were drawn."""
 
-    def __init__(self) -> None:
-        self.events = [Event() for _ in range(12)]
+    def __init__(self, events: Sequence[Event], first: int = 0) -> None:
+        super().__init__(first)
+        self.events = events
 
     def episode(self, index: int) -> SmallEpisode:
         found = super().episode(index)
@@ -219,20 +231,23 @@ class Drawn(Episodes):
 
 
 def test_beside_a_gpu_the_next_episodes_are_drawn_while_it_computes(here: Executor) -> None:
-    """In place of the GPU a device that computes a step only when the episodes of the next one are there."""
-    sampler, learner, seen = Drawn(), make_learner(seed=5), []
+    """In place of the GPU a device that computes a step only when the episodes of the next one are there.
+
+    The first step is of warm-up, which has episodes of its own.
+    """
+    drawn, learner, seen = [Event() for _ in range(12)], make_learner(seed=5), []
 
     def gradients(architectures: Sequence[Architecture], episodes: Sequence[SmallEpisode]) -> Any:
         seen.extend(episodes)
-        for event in sampler.events[len(seen) : len(seen) + 3]:
+        for event in drawn[len(seen) : len(seen) + 3]:
             assert event.wait(60)
         found = [learner.gradient(a, e) for a, e in zip(architectures, episodes, strict=True)]
         return [Part.of(a, g) for a, (g, _) in zip(architectures, found, strict=True)], [(g.loss, s) for g, s in found]
 
-    worker = Worker({"net": learner}, {"train": sampler})
+    worker = Worker({"net": learner}, {"warmup": Drawn(drawn, first=100), "train": Drawn(drawn)})
     worker.learners["net"] = SimpleNamespace(device=torch.device("cuda"))  # type: ignore[assignment]
     worker.batches["net"] = SimpleNamespace(gradients=gradients)  # type: ignore[assignment]
-    jobs = [GradientJob("net", SPACE.default, index) for index in range(12)]
+    jobs = [GradientJob("net", SPACE.default, i, split="train" if i >= 3 else "warmup") for i in range(12)]
     plan = [OuterStep(tuple(jobs[i : i + 3]), rate=0.01) for i in range(0, 12, 3)]
     here.load("net", pack(make_learner(seed=5)))
     with InProcess(lambda: worker) as beside:

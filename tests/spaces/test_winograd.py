@@ -170,6 +170,14 @@ class TestConvolution:
         assert torch.equal(module(self.X), plain)
         assert not calls
 
+    def test_what_does_not_go_together_is_refused_as_ever(self, calls: list[str]) -> None:
+        module = Convolution(64, 48, 3, padding=1)
+        with pytest.raises(RuntimeError, match="to have 64 channels, but got 80 channels"):
+            module(random(8, 80, 14, 14, numbers=torch.float32))
+        with pytest.raises(RuntimeError, match="should be the same"):
+            torch.func.functional_call(module, {"weight": module.weight.double()}, (self.X,))
+        assert not calls
+
     def test_where_it_does_not_pay_it_is_plain(self, calls: list[str]) -> None:
         module = Convolution(64, 48, 3, padding=1)
         module(self.X[:1, :, :7, :7])
