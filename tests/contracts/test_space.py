@@ -206,7 +206,8 @@ def test_features_of_a_query_do_not_depend_on_the_others(space: Space, rng: np.r
         assert before.dim() == 2
         torch.testing.assert_close(after[:6], before[:6], rtol=0, atol=1e-6)
         assert not torch.allclose(after[6:], before[6:])
-        torch.testing.assert_close(features(space, architecture, images[:5], 4), before[:5], rtol=0, atol=1e-5)
+        # Another number of images may take another algorithm of convolution, which rounds otherwise.
+        torch.testing.assert_close(features(space, architecture, images[:5], 4), before[:5], rtol=0, atol=1e-4)
 
 
 def test_pictures_and_descriptions(space: Space, rng: np.random.Generator) -> None:
