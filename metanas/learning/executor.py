@@ -228,8 +228,8 @@ class RayActors:
             raise
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.OutOfMemoryError) as error:
             raise MetanasError(
-                "a worker's process died, most often for want of memory: free some or ask for fewer workers, then go "
-                "on from the last checkpoint with --resume."
+                "a worker's process died, most often for want of memory: free some or ask for fewer workers, then "
+                "repeat the command, with --resume where it takes that."
             ) from error
 
     def __enter__(self) -> Self:
