@@ -105,16 +105,21 @@ def read_pool(
 
     `data`, `settings`, `hold_out` and `download` are as of `metanas train`. Raises MetanasError.
     """
-    if (config := asking_config(path, settings)) is None:
-        return load_pool(read_keys(path, settings), ImageForm(), data, path.parent, hold_out, download)
-    return make_pool(config.model_copy(update={"hold_out": hold_out or config.hold_out}), data, download)
+    return read_asked_pool(path, data, settings, hold_out, download)[0]
 
 
-def asking_config(path: Path, settings: Sequence[str] = ()) -> RunConfig | None:
-    """The run's configuration in a file, None where it is a pool's own, of which no episodes are asked."""
+def read_asked_pool(
+    path: Path, data: Path | None, settings: Sequence[str], hold_out: str | None, download: bool
+) -> tuple[Pool, RunConfig | None]:
+    """The pool as of `read_pool`, and the configuration that asks episodes of it, None for a pool's own file."""
     if not path.is_file():
         raise MetanasError(f"there is no file '{path}'; give a pool's YAML file or a run's configuration.")
-    return None if "sources" in read_keys(path, settings) else load_config(path, settings)
+    content = read_keys(path, settings)
+    if "sources" in content:
+        return load_pool(content, ImageForm(), data, path.parent, hold_out, download), None
+    config = load_config(path, settings)
+    config = config.model_copy(update={"hold_out": hold_out or config.hold_out})
+    return make_pool(config, data, download), config
 
 
 def asked_of_classes(config: RunConfig) -> dict[str, tuple[int, int]]:

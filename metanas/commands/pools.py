@@ -28,15 +28,15 @@ def check(
     Without --shots and --queries each class must give what the configuration's episodes take of it, and in a pool's own
     file, which does not say, 5 and 5.
     """
-    from metanas.assembly import asked_of_classes, asking_config, check_trainable, read_pool
+    from metanas.assembly import asked_of_classes, check_trainable, read_asked_pool
     from tasks.check import Finding, check_pool
 
-    read = read_pool(pool, data, settings or [], hold_out, download)
-    config = asking_config(pool, settings or []) if shots is queries is None else None
-    findings = check_pool(read, shots or 5, queries or 5, asked_of_classes(config) if config else {})
-    if config and all(finding.level != "error" for finding in findings):
+    read, config = read_asked_pool(pool, data, settings or [], hold_out, download)
+    asking = config if shots is queries is None else None
+    findings = check_pool(read, shots or 5, queries or 5, asked_of_classes(asking) if asking else {})
+    if asking and all(finding.level != "error" for finding in findings):
         try:
-            check_trainable(config, read)
+            check_trainable(asking, read)
         except MetanasError as error:
             findings = [Finding("error", read.name, str(error).removesuffix(".")), *findings]
     if as_json:
