@@ -129,8 +129,7 @@ class Folder:
     def tell_changes(self, contents: Mapping[str, str], show: Show) -> None:
         """Notes the content hash of each task in data.json; where one is noted, tells `show` which tasks have another.
 
-        A run goes on all the same: files that were copied without their times count as changed, too. Before its log
-        begins nothing was learned, so that what is there now counts.
+        A run goes on all the same. Before its log begins nothing was learned, so that what is there now counts.
         """
         if not (self.path / DATA).is_file() or not (self.path / "log.jsonl").is_file():
             self.write_json(DATA, dict(contents))
@@ -139,8 +138,8 @@ class Folder:
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             text = (
-                f"the data of {', '.join(changed[:3])}{more} is not what '{self.path}' began with (changed, copied "
-                "anew, added or removed): put it back, or take the result as one of both."
+                f"the data of {', '.join(changed[:3])}{more} is not what '{self.path}' began with (changed, "
+                "added or removed): put it back, or take the result as one of both."
             )
             show({"event": "note", "text": text})
 

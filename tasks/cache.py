@@ -49,7 +49,7 @@ class Originals(Protocol):
 
     @property
     def content(self) -> str:
-        """Names what they are, wherever they lie, from what is known of them unread; another when that changes."""
+        """Names what they are, wherever they lie, without decoding them; another when that changes."""
 
     @property
     def at_once(self) -> bool:

@@ -84,10 +84,10 @@ class Task:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 over classes, labels, groups and the content of the inputs, of which no sample is read.
+        """SHA-256 over classes, labels, groups and the content of the inputs, of which no sample is decoded.
 
-        Files count by what tells a change without reading them: name, size and time of change, or the checksum that an
-        archive holds. A copy in another folder is the same content as long as it keeps the times.
+        Files count by their names and what they hold, those of an archive by the checksums in it: a copy elsewhere is
+        the same content.
         """
         groups = None if self.groups is None else self.groups.tolist()
         rows = None if self.rows is None else self.rows.tolist()

@@ -17,6 +17,7 @@ from PIL import Image
 
 from metanas.errors import MetanasError
 from tasks.cache import CachedImages, open_image
+from tasks.digests import digests
 from tasks.sources import DAMAGED, Where
 from tasks.task import ImageForm, Task
 
@@ -62,30 +63,28 @@ class ImageFiles:
 
 
 def files_in(root: Path) -> dict[str, str]:
-    """Every visible file below a folder or in a zip -> a stamp that changes with its content; sorted by name."""
-    stamps = _zip_stamps(root) if root.is_file() else _folder_stamps(root)
-    return {name: stamps[name] for name in sorted(stamps) if not _hidden(name)}
+    """Every visible file below a folder or in a zip -> a digest of its content; sorted by name."""
+    if root.is_file():
+        members = _members(root)
+        return {name: members[name] for name in sorted(members) if not _hidden(name)}
+    return digests(root, sorted(name for name in _names_below(root) if not _hidden(name)))
 
 
 def _hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
-def _folder_stamps(root: Path) -> dict[str, str]:
-    stamps = {}
+def _names_below(root: Path) -> Iterator[str]:
     for folder, _, names in os.walk(root, onerror=_unreadable, followlinks=True):
         for name in names:
-            path = Path(folder, name)
-            status = path.lstat() if not path.exists() else path.stat()  # a dangling link is for the check to report
-            stamps[path.relative_to(root).as_posix()] = f"{status.st_mtime_ns} {status.st_size}"
-    return stamps
+            yield Path(folder, name).relative_to(root).as_posix()
 
 
 def _unreadable(error: OSError) -> None:
     raise MetanasError(f"'{error.filename}' cannot be read ({error.strerror}): make it readable, or take it away.")
 
 
-def _zip_stamps(root: Path) -> dict[str, str]:
+def _members(root: Path) -> dict[str, str]:
     try:
         with ZipFile(root) as archive:
             return {member.filename: str(member.CRC) for member in archive.infolist() if not member.is_dir()}
@@ -94,12 +93,12 @@ def _zip_stamps(root: Path) -> dict[str, str]:
 
 
 def image_files(
-    root: Path, stamps: Mapping[str, str], names: Sequence[str], left_out: Mapping[str, str] | None = None
+    root: Path, contents: Mapping[str, str], names: Sequence[str], left_out: Mapping[str, str] | None = None
 ) -> ImageFiles:
-    """The files `names`, whose names and stamps stand for their content; `left_out` says why others are not."""
+    """The files `names`, of whose `contents` the digest is made; `left_out` says why others are not."""
     digest = hashlib.sha256()
     for name in names:
-        digest.update(f"\0{name}\0{stamps[name]}".encode(errors="surrogateescape"))
+        digest.update(f"\0{name}\0{contents[name]}".encode(errors="surrogateescape"))
     others = tuple((str(root / name), reason) for name, reason in (left_out or {}).items())
     return ImageFiles(root, tuple(names), digest.hexdigest(), others)
 
@@ -141,12 +140,12 @@ def load(
     name whose first bracket (or whole match) names the group: `^(board\\d+)_`. Files are opened when first read.
     """
     root = where.find(path)
-    stamps = files_in(root)
-    images = [file for file in stamps if PurePosixPath(file).suffix.lower() in SUFFIXES]
+    contents = files_in(root)
+    images = [file for file in contents if PurePosixPath(file).suffix.lower() in SUFFIXES]
     tops = {file.split("/")[0] for file in images}
     outer = root.is_file() and len(tops) == 1 and all(file.count("/") > 1 for file in images)  # a folder zipped whole
     depth = {file: file.count("/") - outer for file in images}
-    left_out = {file: "it is no image file" for file in stamps if file not in depth}
+    left_out = {file: "it is no image file" for file in contents if file not in depth}
     left_out |= {file: "it lies in no class folder" for file in images if depth[file] == 0}
     if root.is_dir():
         empty = [Path(folder) for folder, below, files in os.walk(root) if not below + files]
@@ -159,7 +158,7 @@ def load(
         raise MetanasError(f"'{root}' holds {examples}, expected CLASS/FILE or LINE/CLASS/FILE throughout: move them.")
     ((level, samples),) = by_depth.items()
     if level == 1:
-        return [class_task(name, image_files(root, stamps, samples, left_out), form, groups, licence)]
+        return [class_task(name, image_files(root, contents, samples, left_out), form, groups, licence)]
     lines: dict[str, list[str]] = {}
     for file in samples:
         lines.setdefault(file.split("/")[int(outer)], []).append(file)
@@ -169,6 +168,6 @@ def load(
         line = below[0] if below and below[0] in lines else next(iter(lines))  # what is of no line has to be told, too
         others[line][file] = reason
     return [
-        class_task(f"{name}/{line}", image_files(root, stamps, files, others[line]), form, groups, licence)
+        class_task(f"{name}/{line}", image_files(root, contents, files, others[line]), form, groups, licence)
         for line, files in lines.items()
     ]

@@ -1,7 +1,6 @@
 """Samples that a pure function makes: made once, kept in the image cache, mapped by every process."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metanas.caching import cache_folder
-from metanas.errors import MetanasError
+from metanas.caching import cache_folder, replacing
 from tasks.task import ImageForm
 
 Make = Callable[[], np.ndarray]
@@ -23,21 +21,12 @@ def records(count: int, size: int) -> np.ndarray:
 
 
 def stored(key: str, make: Make) -> np.ndarray:
-    """The records of `make`, mapped from the file of `key` in the cache, which is made where it is missing.
-
-    Several processes may make the same file at once: each writes one of its own and puts it in place whole.
-    """
+    """The records of `make`, mapped from the file of `key` in the cache, which is made where it is missing."""
     file = cache_folder() / f"generated-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
-    try:
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            own = file.with_suffix(f".{os.getpid()}.tmp")
-            with own.open("wb") as stream:
-                np.save(stream, make())
-            os.replace(own, file)
-        mapped: np.ndarray = np.load(file, mmap_mode="r")
-    except OSError as error:
-        raise MetanasError(f"The image cache '{file}' cannot be used ({error}): set METANAS_CACHE.") from error
+    if not file.exists():
+        with replacing(file) as own, own.open("wb") as stream:
+            np.save(stream, make())
+    mapped: np.ndarray = np.load(file, mmap_mode="r")
     return np.asarray(mapped)
 
 

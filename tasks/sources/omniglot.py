@@ -47,10 +47,10 @@ def load(
 
 
 def _from_folder(name: str, folder: Path, form: ImageForm) -> Task:
-    stamps = files_in(folder)
-    names = [file for file in stamps if file.endswith(".png")]  # alphabet/character/file
+    contents = files_in(folder)
+    names = [file for file in contents if file.endswith(".png")]  # alphabet/character/file
     characters, labels = np.unique([file.rsplit("/", 1)[0].replace("_", " ") for file in names], return_inverse=True)
-    inputs = CachedImages(image_files(folder, stamps, names), form, invert=True)
+    inputs = CachedImages(image_files(folder, contents, names), form, invert=True)
     return _task(name, inputs, labels, characters.tolist(), folder)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from metanas.errors import MetanasError
 from tasks.cache import CachedImages, InOneFile, array_image
+from tasks.digests import digests
 from tasks.sources import Where, downloading, folder, npz
 from tasks.task import ImageForm, Task
 
@@ -153,8 +154,7 @@ def _idx_task(
     marks = _mapped(images.with_name(images.name.replace("images-idx3", "labels-idx1")), axes=1)
     used, labels = np.unique(marks, return_inverse=True)  # EMNIST's letters start at 1
     classes = tuple(str(names[label]) for label in used)
-    status = images.stat()
-    content = f"{status.st_mtime_ns} {status.st_size}"
+    content = digests(images.parent, [images.name])[images.name]
     inputs = CachedImages(IdxImages(images, len(_mapped(images, axes=3)), content, on_side), form)
     return Task(name, "image", inputs, labels, classes, licence=licence, origin=str(images))
 
