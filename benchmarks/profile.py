@@ -19,7 +19,8 @@ from torch.profiler import profile as profiled
 from benchmarks.meta_step import METHODS, PRECISIONS, run_config
 from benchmarks.rounds import Spread, arguments, finish, in_turn, run, spread, table
 from metanas.assembly import CONV4, SUPERNET, make_learner, make_pool, make_samplers
-from metanas.learning.executor import InProcess, keep_freed_memory
+from metanas.learning.executor import InProcess
+from metanas.learning.memory import keep_freed_memory
 from metanas.learning.worker import GradientJob, Worker
 from tasks.pool import Pool
 

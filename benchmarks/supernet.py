@@ -21,9 +21,10 @@ from torch.nn import functional as F
 from benchmarks.rounds import arguments, finish, in_turn, ratio, run, table
 from metanas.api import Architecture
 from metanas.errors import MetanasError
-from metanas.learning.executor import InProcess, keep_freed_memory
+from metanas.learning.executor import InProcess
 from metanas.learning.inner import apply_head, prototype_head
 from metanas.learning.learner import Inner, Learner
+from metanas.learning.memory import keep_freed_memory
 from metanas.learning.problems import accuracy
 from metanas.learning.supernet import SuperNet
 from metanas.learning.trainer import MetaTrainer

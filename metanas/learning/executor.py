@@ -4,9 +4,7 @@ Results come back in the order of the jobs, and a job depends on nothing but its
 so neither the number of workers nor their speed changes what is computed.
 """
 
-import ctypes
 import os
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -16,16 +14,13 @@ from typing import Any, Protocol, Self, TypeVar
 import torch
 
 from metanas.errors import MetanasError
+from metanas.learning.memory import keep_freed_memory
 from metanas.learning.outer import Part
 from metanas.learning.state import State
 from metanas.learning.worker import GradientJob, OuterStep, Worker
 
 R_co = TypeVar("R_co", covariant=True)
 R = TypeVar("R")
-
-
-MALLOC = ((-1, 2**31 - 1), (-2, 2**28), (-3, 2**25))
-"""M_TRIM_THRESHOLD without limit, M_TOP_PAD of 256 MiB, M_MMAP_THRESHOLD at its highest of 32 MiB (mallopt(3))."""
 
 
 class Job(Protocol[R_co]):
@@ -141,17 +136,6 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def keep_freed_memory() -> None:
-    """Lets this process keep what its large tensors free, for the next ones: a step is a tenth faster.
-
-    glibc gives large blocks back to the system, which hands them out again page by page, cleared.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        for setting, value in MALLOC:
-            libc.mallopt(setting, value)
 
 
 class RayActors:

@@ -24,7 +24,7 @@ from metanas.spaces.drawing import Arrow, Drawing, chain, layered, svg
 from metanas.spaces.genes import Genes
 from metanas.spaces.ops import DARTS, OPERATIONS
 from metanas.spaces.scaling import scaled_depth, scaled_width
-from metanas.spaces.space import Index, fresh_weights, whole_slices
+from metanas.spaces.space import Index, fresh_weights, parameter_shapes, whole_slices
 
 KINDS = ("normal", "reduction")
 GENES = ("first state", "first operation", "second state", "second operation", "combination")
@@ -161,10 +161,13 @@ class Cells(Genes):
 
     def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Of every path that there is."""
-        everything = self._everything("concat" if "concat" in self.combine else "sum", range(self.nodes + 2))
-        with torch.device("meta"):
-            network = self._network(everything, everything)
-        return fresh_weights(network, generator)
+        combine = "concat" if "concat" in self.combine else "sum"
+        shapes: dict[str, torch.Size] = {}
+        for operation in self.operations:  # the modules of all of them at once would take more than the weights do
+            cell = self._everything([operation], combine, range(self.nodes + 2))
+            with torch.device("meta"):
+                shapes |= parameter_shapes(self._network(cell, cell))
+        return fresh_weights(shapes, generator)
 
     def relaxed(self) -> CellNetwork:
         """All paths of every node at once, summed, to be run with `mixing`; the weights' names are the shared ones'.
@@ -173,13 +176,13 @@ class Cells(Genes):
         output of a cell takes all its nodes (Liu et al. 2019, section 2.1): which of them the architecture will leave
         unused is not decided yet.
         """
-        cell = self._everything("sum", range(2, self.nodes + 2))
+        cell = self._everything(self.operations, "sum", range(2, self.nodes + 2))
         return self._network(cell, cell)
 
-    def _everything(self, combine: str, outputs: Iterable[int]) -> CellGraph:
-        operations = [name for name in self.operations if name != "none"]
+    def _everything(self, operations: Sequence[str], combine: str, outputs: Iterable[int]) -> CellGraph:
+        computing = [name for name in operations if name != "none"]
         nodes = {
-            state: NodeGraph(tuple((source, name) for source in range(state) for name in operations), combine)
+            state: NodeGraph(tuple((source, name) for source in range(state) for name in computing), combine)
             for state in range(2, self.nodes + 2)
         }
         return CellGraph(nodes, tuple(outputs))

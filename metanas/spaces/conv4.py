@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from metanas.api import Architecture
 from metanas.spaces.norm import NORMS
-from metanas.spaces.space import Features, Index, fresh_weights, whole_slices
+from metanas.spaces.space import Features, Index, fresh_weights, parameter_shapes, whole_slices
 from metanas.spaces.winograd import Convolution
 
 WIDTH = 64
@@ -52,7 +52,7 @@ class Conv4:
     def initial_weights(self, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.device("meta"):
             network = self.build(self.default)
-        return fresh_weights(network, generator)
+        return fresh_weights(parameter_shapes(network), generator)
 
     def slices(self, architecture: Architecture) -> Mapping[str, Index]:
         return whole_slices(self, architecture)

@@ -81,7 +81,7 @@ def _shapes(space: Elastic) -> dict[str, torch.Size]:
     return {name: weight.shape for network in networks for name, weight in network.named_parameters()}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _slices(space: Elastic, architecture: Architecture) -> Mapping[str, Index]:
     whole = _shapes(space)
     with torch.device("meta"):

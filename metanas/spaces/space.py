@@ -77,18 +77,23 @@ class Space(Family, Genotypes, Protocol):
         """The network (and its cells) as one self-contained <svg> element."""
 
 
-def fresh_weights(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
-    """Fresh weights by the names of a network's: convolutions drawn as by He et al. 2015, scales one, biases zero."""
+def parameter_shapes(network: nn.Module) -> dict[str, torch.Size]:
+    """Of a network's weights by name."""
+    return {name: weight.shape for name, weight in network.named_parameters()}
+
+
+def fresh_weights(shapes: Mapping[str, torch.Size], generator: torch.Generator) -> dict[str, Tensor]:
+    """Fresh weights of these names: convolutions drawn as by He et al. 2015, scales one, biases zero."""
 
     def drawn(name: str, shape: torch.Size) -> Tensor:
         if len(shape) == 4:
             return torch.empty(shape).normal_(0, (2 / prod(shape[1:])) ** 0.5, generator=generator)
         return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
 
-    return {name: drawn(name, weight.shape) for name, weight in network.named_parameters()}
+    return {name: drawn(name, shape) for name, shape in shapes.items()}
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def whole_slices(family: Family, architecture: Architecture) -> Mapping[str, Index]:
     """The slices of a family whose architectures take each of their weights whole."""
     with torch.device("meta"):

@@ -231,3 +231,10 @@ def test_the_default_runs_a_convolution_in_every_node() -> None:
 def test_bad_settings_are_named(settings: dict[str, object], message: str) -> None:
     with pytest.raises(MetanasError, match=message):
         Cells(**settings)
+
+
+def test_the_shared_weights_are_those_of_all_paths_at_once() -> None:
+    space = Cells(operations=DARTS)
+    shared = space.initial_weights(torch.Generator().manual_seed(0))
+    relaxed = {name: weight.shape for name, weight in space.relaxed().named_parameters()}
+    assert {name: shared[name].shape for name in relaxed} == relaxed

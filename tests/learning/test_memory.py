@@ -1,0 +1,35 @@
+"""What a process holds between steps: as many networks of other sizes as one likes, and no more than they need."""
+
+import platform
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+
+from metanas.learning.memory import give_back_freed_memory, keep_freed_memory
+
+
+def resident() -> float:
+    """MiB that this process holds now, as Linux tells."""
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+
+
+def held_after(blocks: int, give_back: bool) -> float:
+    """MiB that a process holds more after blocks of 1 MiB were made and freed."""
+    keep_freed_memory()
+    before = resident()
+    made = [torch.ones(2**18) for _ in range(blocks)]
+    made = made[-1:]  # what is still in use lies above what is free
+    if give_back:
+        give_back_freed_memory()
+    return resident() - before - len(made)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's memory is told what to keep")
+def test_freed_memory_is_kept_until_it_is_given_back() -> None:
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        kept, left = (pool.submit(held_after, 200, give_back).result() for give_back in (False, True))
+    assert kept > 150
+    assert left < 20
