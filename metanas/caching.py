@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from metanas.errors import MetanasError
 
@@ -21,11 +22,15 @@ def replacing(file: Path) -> Iterator[Path]:
 
     Raises MetanasError where the cache cannot be written.
     """
-    own = file.with_suffix(f".{os.getpid()}.tmp")
+    own = file.with_suffix(f".{uuid4().hex}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        yield own
-        os.replace(own, file)
+        try:
+            yield own
+            os.replace(own, file)
+        except BaseException:
+            own.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise MetanasError(
             f"The cache '{file}' cannot be written ({error}): free space or set METANAS_CACHE."

@@ -87,7 +87,7 @@ class Task:
         """SHA-256 over classes, labels, groups and the content of the inputs, of which no sample is decoded.
 
         Files count by their names and what they hold, those of an archive by the checksums in it: a copy elsewhere is
-        the same content.
+        the same content. What was once read counts while size and times of change stay.
         """
         groups = None if self.groups is None else self.groups.tolist()
         rows = None if self.rows is None else self.rows.tolist()

@@ -100,7 +100,7 @@ def peak_memory() -> float:
 def plan(config: RunConfig, data: Path | None = None, minutes: float | None = None) -> Plan:
     """Does a little of each kind of work that `config` asks for and multiplies.
 
-    With `minutes` the plan says what to change when the run would take longer. Writes nothing but the images' cache.
+    With `minutes` the plan says what to change when the run would take longer. Writes nothing but the cache.
     Raises MetanasError where `train` would.
     """
     if minutes is not None and not 0 < minutes < inf:

@@ -62,12 +62,18 @@ class ImageFiles:
         return open_image(BytesIO(data), self.name(index))
 
 
-def files_in(root: Path) -> dict[str, str]:
-    """Every visible file below a folder or in a zip -> a digest of its content; sorted by name."""
-    if root.is_file():
-        members = _members(root)
-        return {name: members[name] for name in sorted(members) if not _hidden(name)}
-    return digests(root, sorted(name for name in _names_below(root) if not _hidden(name)))
+def files_in(root: Path) -> list[str]:
+    """The names of all visible files below a folder or in a zip, sorted."""
+    names = _members(root) if root.is_file() else _names_below(root)
+    return sorted(name for name in names if not _hidden(name))
+
+
+def contents_of(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """What stands for the content of files below a folder or in a zip, by name."""
+    if not root.is_file():
+        return digests(root, names)
+    members = _members(root)
+    return {name: members[name] for name in names}
 
 
 def _hidden(name: str) -> bool:
@@ -137,25 +143,26 @@ def load(
     """`path/class/file` as one task `name`, or `path/line/class/file` as tasks `name/line`.
 
     `path` is a folder (torchvision's ImageFolder layout) or a zip file. `groups` is a regular expression on the file
-    name whose first bracket (or whole match) names the group: `^(board\\d+)_`. Files are opened when first read.
+    name whose first bracket (or whole match) names the group: `^(board\\d+)_`. Files are decoded when first read.
     """
     root = where.find(path)
-    contents = files_in(root)
-    images = [file for file in contents if PurePosixPath(file).suffix.lower() in SUFFIXES]
+    files = files_in(root)
+    images = [file for file in files if PurePosixPath(file).suffix.lower() in SUFFIXES]
     tops = {file.split("/")[0] for file in images}
     outer = root.is_file() and len(tops) == 1 and all(file.count("/") > 1 for file in images)  # a folder zipped whole
     depth = {file: file.count("/") - outer for file in images}
-    left_out = {file: "it is no image file" for file in contents if file not in depth}
+    left_out = {file: "it is no image file" for file in files if file not in depth}
     left_out |= {file: "it lies in no class folder" for file in images if depth[file] == 0}
     if root.is_dir():
-        empty = [Path(folder) for folder, below, files in os.walk(root) if not below + files]
+        empty = [Path(folder) for folder, below, inside in os.walk(root) if not below + inside]
         left_out |= {folder.relative_to(root).as_posix(): "it is an empty folder" for folder in empty}
     by_depth = {level: [file for file in images if depth[file] == level] for level in set(depth.values()) - {0}}
     if not by_depth:
         raise MetanasError(f"'{root}' holds no images in class folders, expected {root.name}/CLASS/FILE.png.")
     if len(by_depth) > 1 or max(by_depth) > 2:
-        examples = " and ".join(f"'{files[0]}'" for files in by_depth.values())
+        examples = " and ".join(f"'{found[0]}'" for found in by_depth.values())
         raise MetanasError(f"'{root}' holds {examples}, expected CLASS/FILE or LINE/CLASS/FILE throughout: move them.")
+    contents = contents_of(root, images)
     ((level, samples),) = by_depth.items()
     if level == 1:
         return [class_task(name, image_files(root, contents, samples, left_out), form, groups, licence)]
@@ -168,6 +175,6 @@ def load(
         line = below[0] if below and below[0] in lines else next(iter(lines))  # what is of no line has to be told, too
         others[line][file] = reason
     return [
-        class_task(f"{name}/{line}", image_files(root, contents, files, others[line]), form, groups, licence)
-        for line, files in lines.items()
+        class_task(f"{name}/{line}", image_files(root, contents, found, others[line]), form, groups, licence)
+        for line, found in lines.items()
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from metanas.caching import cache_folder, replacing
+from metanas.errors import MetanasError
 from tasks.task import ImageForm
 
 Make = Callable[[], np.ndarray]
@@ -23,10 +24,13 @@ def records(count: int, size: int) -> np.ndarray:
 def stored(key: str, make: Make) -> np.ndarray:
     """The records of `make`, mapped from the file of `key` in the cache, which is made where it is missing."""
     file = cache_folder() / f"generated-{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
-    if not file.exists():
-        with replacing(file) as own, own.open("wb") as stream:
-            np.save(stream, make())
-    mapped: np.ndarray = np.load(file, mmap_mode="r")
+    try:
+        if not file.exists():
+            with replacing(file) as own, own.open("wb") as stream:
+                np.save(stream, make())
+        mapped: np.ndarray = np.load(file, mmap_mode="r")
+    except OSError as error:
+        raise MetanasError(f"The image cache '{file}' cannot be used ({error}): set METANAS_CACHE.") from error
     return np.asarray(mapped)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from metanas.errors import MetanasError
 from tasks.cache import CachedImages
 from tasks.sources import Where, downloading
-from tasks.sources.folder import files_in, image_files
+from tasks.sources.folder import contents_of, files_in, image_files
 from tasks.sources.npz import archived_images
 from tasks.task import ImageForm, Task
 
@@ -47,10 +47,9 @@ def load(
 
 
 def _from_folder(name: str, folder: Path, form: ImageForm) -> Task:
-    contents = files_in(folder)
-    names = [file for file in contents if file.endswith(".png")]  # alphabet/character/file
+    names = [file for file in files_in(folder) if file.endswith(".png")]  # alphabet/character/file
     characters, labels = np.unique([file.rsplit("/", 1)[0].replace("_", " ") for file in names], return_inverse=True)
-    inputs = CachedImages(image_files(folder, contents, names), form, invert=True)
+    inputs = CachedImages(image_files(folder, contents_of(folder, names), names), form, invert=True)
     return _task(name, inputs, labels, characters.tolist(), folder)
 
 

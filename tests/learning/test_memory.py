@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from metanas.learning.learner import Inner, Learner
 from metanas.learning.memory import give_back_freed_memory, keep_freed_memory
+from metanas.learning.worker import TIDY, Worker
+from metanas.spaces.conv4 import Conv4
 
 
 def resident() -> float:
@@ -33,3 +36,14 @@ def test_freed_memory_is_kept_until_it_is_given_back() -> None:
         kept, left = (pool.submit(held_after, 200, give_back).result() for give_back in (False, True))
     assert kept > 150
     assert left < 20
+
+
+def test_training_gives_it_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[int] = []
+    worker = Worker({"net": Learner.drawn(Conv4(1), Inner(steps=0), "float32", torch.Generator())}, {})
+    monkeypatch.setattr("metanas.learning.worker.give_back_freed_memory", lambda: given_back.append(1))
+    times = []
+    for _ in range(2 * TIDY):
+        worker.update("net", [], 1e-3)
+        times.append(len(given_back))
+    assert times == [0] * (TIDY - 1) + [1] * TIDY + [2]

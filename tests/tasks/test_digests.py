@@ -1,9 +1,12 @@
 """Digests of files: of what they hold, read once, right whoever reads them at the same time."""
 
 import hashlib
+import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -35,21 +38,35 @@ def test_they_are_of_what_the_files_hold(tmp_path: Path) -> None:
     assert digests(tmp_path, ["b", "c"]) == {"b": of("six"), "c": of("new")}
 
 
-def test_a_file_is_read_once_while_size_and_time_stay(tmp_path: Path) -> None:
-    names = written(tmp_path, a="one")
-    first, status = digests(tmp_path, names), (tmp_path / "a").stat()
-    written(tmp_path, a="six")
-    os.utime(tmp_path / "a", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert digests(tmp_path, names) == first
-    os.utime(tmp_path / "a", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    assert digests(tmp_path, names) == {"a": of("six")}
+def test_only_what_is_new_or_changed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def counted(stream: BinaryIO, kind: str) -> object:
+        read.append(Path(stream.name).name)
+        return file_digest(stream, kind)
+
+    file_digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    monkeypatch.setattr("tasks.digests.AT_ONCE", 2)
+    names = written(tmp_path, a="one", b="two", c="three")
+    digests(tmp_path, names)
+    assert sorted(read) == names
+    digests(tmp_path, ["a"])  # which does not make it forget the others
+    digests(tmp_path, names)
+    assert sorted(read) == names
+    status = (tmp_path / "b").stat()
+    written(tmp_path, b="six", d="new")
+    os.utime(tmp_path / "b", ns=(status.st_atime_ns, status.st_mtime_ns))  # as a copy that keeps its times
+    assert digests(tmp_path, ["b", "d"]) == {"b": of("six"), "d": of("new")}
+    assert sorted(read[3:]) == ["b", "d"]
 
 
-def test_one_that_cannot_be_read_has_none_and_is_tried_again(tmp_path: Path) -> None:
+def test_one_that_cannot_be_read_is_no_other_and_is_tried_again(tmp_path: Path) -> None:
     names = written(tmp_path, a="one")
     (tmp_path / "link").symlink_to(tmp_path / "target")
-    (tmp_path / "folder").mkdir()
-    assert digests(tmp_path, [*names, "link", "folder"]) == {"a": of("one"), "link": "", "folder": ""}
+    os.mkfifo(tmp_path / "pipe")
+    unread = {name: str(tmp_path / name) for name in ("link", "pipe")}
+    assert digests(tmp_path, [*names, *unread]) == {"a": of("one")} | unread
     written(tmp_path, target="two")
     assert digests(tmp_path, ["link"]) == {"link": of("two")}
 
@@ -65,12 +82,13 @@ def test_what_was_kept_and_is_torn_is_made_again(tmp_path: Path) -> None:
 
 
 def test_processes_at_the_same_time_do_not_disturb_each_other(tmp_path: Path) -> None:
-    names = written(tmp_path, **{f"file{i}": str(i) for i in range(200)})
+    before, names = kept(), written(tmp_path, **{f"file{i}": str(i) for i in range(200)})
     expected = {name: of(name.removeprefix("file")) for name in names}
-    with ProcessPoolExecutor(4) as pool:
+    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
         found = list(pool.map(digests, [tmp_path] * 8, [names[i:] + names[:i] for i in range(8)]))
     assert all(each == expected for each in found)
-    assert digests(tmp_path, names) == expected
+    (file,) = kept() - before
+    assert {name: digest for name, (_, digest) in json.loads(file.read_bytes()).items()} == expected
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

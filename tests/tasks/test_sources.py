@@ -439,7 +439,7 @@ def test_a_large_idx_file_is_mapped(tmp_path: Path) -> None:
     assert peak < images.nbytes / 2
 
 
-def test_the_content_hash_tells_changes_without_reading_samples(tmp_path: Path) -> None:
+def test_the_content_hash_tells_changes_without_decoding_samples(tmp_path: Path) -> None:
     def hashes(folder: Path) -> dict[str, str]:
         options = {
             "folder": {"path": "l"},
@@ -452,7 +452,7 @@ def test_the_content_hash_tells_changes_without_reading_samples(tmp_path: Path) 
     here, images = tmp_path / "here", np.zeros((2, 9, 9), np.uint8)
     picture(here / "l" / "ok" / "a.png", 1)
     picture(here / "l" / "bad" / "b.bmp", 2)
-    (here / "l" / "bad" / "torn.png").write_bytes(b"nobody reads this yet")
+    (here / "l" / "bad" / "torn.png").write_bytes(b"nobody decodes this yet")
     np.savez(here / "a.npz", images=images, labels=[0, 1])
     (here / "t.csv").write_text("x,y\n1,a\n2,b\n")
     (here / "s").mkdir()
