@@ -95,7 +95,8 @@ def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: No
     asked = candidates(run, config)
     out.mkdir(parents=True, exist_ok=True)  # where nothing can be written is told before the work, not after it
     task = None if asked.pool is None else TaskDescriber(learner, asked.pool)(support)
-    architecture = choose(learner, asked.best(task), support)
+    with one_thread():
+        architecture = choose(learner, asked.best(task), support)
     held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"), line.groups)
     supports = [support, *(_without(support, rows) for rows in held_out)]
     weights, *tuned = _fine_tuned(learner, architecture, supports, config)

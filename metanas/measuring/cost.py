@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from metanas.api import Architecture, Cost
+from metanas.learning.executor import one_thread
 from metanas.spaces.space import Space
 
 CostOf = Callable[[Architecture], Cost]
 
 
 @lru_cache(maxsize=65536)  # a search asks again and again for the same architectures
+@one_thread()  # a single image is too little for more: where the cores have other work they wait for one another
 def cost(space: Space, architecture: Architecture, size: int) -> Cost:
     """Parameters, and multiply-accumulates of the features of one `size` x `size` image, both exact.
 

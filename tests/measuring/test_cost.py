@@ -71,3 +71,23 @@ def test_seconds_stand_where_they_are_given() -> None:
     own = cost(space, space.default, 8)
     assert costs(space, 8)(space.default) == own
     assert costs(space, 8, lambda architecture: 0.0)(space.default) == replace(own, latency=0.0)
+
+
+def test_it_computes_with_one_thread_and_gives_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    run = nn.Conv2d.forward
+
+    def noted(module: nn.Conv2d, inputs: Tensor) -> Tensor:
+        threads.append(torch.get_num_threads())
+        return run(module, inputs)
+
+    before = torch.get_num_threads()
+    monkeypatch.setattr(nn.Conv2d, "forward", noted)
+    torch.set_num_threads(2)
+    try:
+        cost(Stages(size=20), Stages(size=20).default, 20)
+        assert threads
+        assert set(threads) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
