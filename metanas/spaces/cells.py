@@ -11,6 +11,7 @@ or from a node without paths) does not count at all, neither as a use of its sta
 same network exactly when their graphs of such nodes are isomorphic, which is what `canonical` decides.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -29,6 +30,8 @@ from metanas.spaces.space import Index, fresh_weights, parameter_shapes, whole_s
 KINDS = ("normal", "reduction")
 GENES = ("first state", "first operation", "second state", "second operation", "combination")
 COMBINATIONS = ("sum", "concat")
+PATH = re.compile(r"\.paths\.from(\d+)_")
+"""In the name of a weight, the state that its path comes from."""
 
 
 class Cells(Genes):
@@ -163,11 +166,18 @@ class Cells(Genes):
         """Of every path that there is."""
         combine = "concat" if "concat" in self.combine else "sum"
         shapes: dict[str, torch.Size] = {}
-        for operation in self.operations:  # the modules of all of them at once would take more than the weights do
+        places: dict[str, tuple[int, int, int]] = {}  # in a network of all paths: they lie by state, then by operation
+        for number, operation in enumerate(self.operations):  # all modules at once would take more than the weights do
             cell = self._everything([operation], combine, range(self.nodes + 2))
             with torch.device("meta"):
-                shapes |= parameter_shapes(self._network(cell, cell))
-        return fresh_weights(shapes, generator)
+                found = parameter_shapes(self._network(cell, cell))
+            common = 0
+            for name in found:
+                path = PATH.search(name)
+                common += path is None
+                places[name] = (common, int(path[1]), number) if path else (common, -1, 0)
+            shapes |= found
+        return fresh_weights({name: shapes[name] for name in sorted(shapes, key=places.__getitem__)}, generator)
 
     def relaxed(self) -> CellNetwork:
         """All paths of every node at once, summed, to be run with `mixing`; the weights' names are the shared ones'.

@@ -15,7 +15,7 @@ from torch import Tensor
 from metanas.api import Architecture
 from metanas.errors import MetanasError
 from metanas.spaces.genes import Genes
-from metanas.spaces.space import Features, Index
+from metanas.spaces.space import Features, Index, parameter_shapes
 
 CENTRE = 3
 """The kernel that starts with weights; the rim of a larger one starts at zero and grows from there."""
@@ -78,7 +78,7 @@ def _shapes(space: Elastic) -> dict[str, torch.Size]:
     """Of the shared weights."""
     with torch.device("meta"):
         networks = [space.build(architecture) for architecture in space.largest()]
-    return {name: weight.shape for network in networks for name, weight in network.named_parameters()}
+    return {name: shape for network in networks for name, shape in parameter_shapes(network).items()}
 
 
 @lru_cache(maxsize=256)

@@ -31,7 +31,7 @@ def trained(steps: int, seed: int = 0) -> OneShot:
 
 
 def test_shared_weights_learn_the_task_for_the_default_and_for_other_paths() -> None:
-    untrained, shared = OneShot(SPACE, TASK, 0), trained(300)
+    untrained, shared = OneShot(SPACE, TASK, 0), trained(60)
     assert accuracy(shared.classifier(SPACE.default), TASK.test) >= 0.9
     rng = np.random.default_rng(0)
     others = [SPACE.sample(rng) for _ in range(8)]

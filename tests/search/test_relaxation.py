@@ -110,7 +110,7 @@ def test_second_order_tends_to_the_exact_unrolled_gradient_and_first_order_is_an
         second = problem.gradient(2)
         for kind in KINDS:
             torch.testing.assert_close(second[kind], exact[kind], rtol=0, atol=tolerance * scale)
-    assert max(float((first[kind] - exact[kind]).abs().max()) for kind in KINDS) > 0.1 * scale
+    assert max(float((first[kind] - exact[kind]).abs().max()) for kind in KINDS) > 0.5 * scale
 
 
 def test_second_order_of_a_quadratic_problem_is_its_closed_form_at_any_step() -> None:
