@@ -71,12 +71,17 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(2)
 
 
-def arguments(description: str, rounds: int) -> argparse.Namespace:
+def parser_of(description: str, rounds: int) -> argparse.ArgumentParser:
     """What every benchmark takes from its command line."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds that count (default {rounds})")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    return parser.parse_args()
+    return parser
+
+
+def arguments(description: str, rounds: int) -> argparse.Namespace:
+    """The words of a benchmark that takes no more than that."""
+    return parser_of(description, rounds).parse_args()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -3,21 +3,20 @@
 Both learn from the characters that `configs/omniglot.yaml` trains on, turned as new classes, and are tested on the same
 200 episodes of its validation characters. learn2learn as its `maml_omniglot` example sets it: the network of Finn et
 al. (2017), second order, 32 tasks a step, inner rate 0.5, Adam at 0.003; its episodes come from metanas's sampler, and
-drawing them does not count. They take turns of --turn seconds of training; tests do not count.
-METANAS_DATA names the folder that holds Omniglot.
+drawing them does not count. They take turns of --turn seconds of training; tests do not count. Each of --rounds trains
+both anew by the next seed, with other weights and episodes. METANAS_DATA names the folder that holds Omniglot.
 """
 
-import argparse
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.rounds import peer_module, run, table
+from benchmarks.rounds import finish, parser_of, peer_module, run, table
 from metanas.api import Cost
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.config import load_config
@@ -32,12 +31,12 @@ PEER_DRAW = 'train={"ways": 5, "shots": 1, "queries": 1, "rotations": true}'
 TASKS, INNER_RATE, OUTER_RATE = 32, 0.5, 0.003
 
 Turn = Callable[[float], tuple[float, float, int]]
-"""Trains for that many seconds, to the end of a step; those spent, accuracy on the test episodes, all steps so far."""
+"""Trains for that many seconds, to the end of a step: seconds spent, accuracy on test episodes, all steps so far."""
 
 
-def peer(train: Sampler, test: Sampler) -> Turn:
+def peer(train: Sampler, test: Sampler, seed: int) -> Turn:
     """learn2learn's example."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = peer_module("learn2learn.vision.models").OmniglotCNN(5)
     maml = peer_module("learn2learn.algorithms").MAML(network, lr=INNER_RATE, first_order=False)
     optimizer = torch.optim.Adam(maml.parameters(), OUTER_RATE)
@@ -87,43 +86,66 @@ def ours(trainer: MetaTrainer, architecture: tuple[int, ...], rate: float, tasks
     return turn
 
 
-def main() -> None:
-    """Prints a line a turn, then the minutes of both."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--turn", type=float, default=20, help="seconds of training between two tests (default 20)")
-    parser.add_argument("--limit", type=float, default=15, help="minutes that either may take (default 15)")
-    parser.add_argument("--json", action="store_true", help="end with one line of JSON")
-    asked = parser.parse_args()
-    torch.set_num_threads(2)
-    config = load_config(CONFIG, [SIZE, TEST])
-    samplers = make_samplers(config, make_pool(config, None))
-    peer_config = load_config(CONFIG, [SIZE, TEST, PEER_DRAW])
-    peer_train = make_samplers(peer_config, make_pool(peer_config, None))["train"]
+@dataclass(frozen=True)
+class Trained:
+    """One training: minutes until the goal (None: not within the limit), the best accuracy seen, minutes spent."""
+
+    minutes: float | None
+    best: float
+    spent: float
+
+
+def trained_in_turn(turns: Mapping[str, Turn], seconds: float, limit: float) -> dict[str, Trained]:
+    """Every contender until it has the goal or has trained `limit` minutes, in turns of `seconds`."""
+    found = dict.fromkeys(turns, Trained(None, 0.0, 0.0))
+    while running := [name for name, one in found.items() if one.minutes is None and one.spent < limit]:
+        for name in running:
+            more, accuracy, steps = turns[name](seconds)
+            spent = found[name].spent + more / 60
+            reached = spent if accuracy >= GOAL else None
+            found[name] = Trained(reached, max(found[name].best, accuracy), spent)
+            print(f"{60 * spent:5.0f} s  {name:12} {accuracy:.2%} after {steps} steps", flush=True)
+    return found
+
+
+def compare(seed: int, seconds: float, limit: float) -> dict[str, Trained]:
+    """Both, with weights and episodes of one seed."""
+    config, peer_config = (load_config(CONFIG, [SIZE, TEST, f"seed={seed}", *more]) for more in ([], [PEER_DRAW]))
+    test, peer_train = (
+        make_samplers(made, make_pool(made, None))[split]
+        for made, split in ((config, "validation"), (peer_config, "train"))
+    )
     with make_executor(WorkerRecipe(config)) as executor:
         settings = config.search
         trainer = MetaTrainer(SUPERNET, executor)
         turns = {
             "metanas": ours(trainer, make_space(config).default, settings.rate, settings.tasks_per_step),
-            "learn2learn": peer(peer_train, samplers["validation"]),
+            "learn2learn": peer(peer_train, test, seed),
         }
-        minutes: dict[str, float | None] = dict.fromkeys(turns)
-        best = dict.fromkeys(turns, 0.0)
-        spent = dict.fromkeys(turns, 0.0)
-        while running := [name for name in turns if minutes[name] is None and spent[name] < 60 * asked.limit]:
-            for name in running:
-                seconds, accuracy, steps = turns[name](asked.turn)
-                spent[name] += seconds
-                best[name] = max(best[name], accuracy)
-                print(f"{spent[name]:5.0f} s  {name:12} {accuracy:.2%} after {steps} steps", flush=True)
-                if accuracy >= GOAL:
-                    minutes[name] = spent[name] / 60
-    rows = [
-        (name, f"{found:.1f}" if found else f"more than {asked.limit:g}", f"{best[name]:.2%}")
-        for name, found in minutes.items()
-    ]
-    table(("two cores", "minutes to 97%", "best"), rows)
-    if asked.json:
-        print(json.dumps({"minutes": minutes, "best": best, "limit": asked.limit}))
+        return trained_in_turn(turns, seconds, limit)
+
+
+def main() -> None:
+    """Prints a line a turn, then the minutes of both in every round."""
+    parser = parser_of(__doc__.splitlines()[0], rounds=3)
+    parser.add_argument("--turn", type=float, default=20, help="seconds of training between two tests (default 20)")
+    parser.add_argument("--limit", type=float, default=15, help="minutes that either may take (default 15)")
+    asked = parser.parse_args()
+    torch.set_num_threads(2)
+    found = [compare(seed, asked.turn, asked.limit) for seed in range(asked.rounds)]
+    table(
+        ("two cores", "minutes to 97%", "best"),
+        [
+            (
+                f"{name}, seed {seed}",
+                f"{one.minutes:.1f}" if one.minutes else f"more than {one.spent:.1f}",
+                f"{one.best:.2%}",
+            )
+            for name in found[0]
+            for seed, one in enumerate(each[name] for each in found)
+        ],
+    )
+    finish(asked, limit=asked.limit, **{name: [asdict(each[name]) for each in found] for name in found[0]})
 
 
 if __name__ == "__main__":
