@@ -111,8 +111,10 @@ class _Actor:
     def state(self, network: str) -> State:
         return self._worker.state(network)
 
-    def gradients(self, jobs: Sequence[GradientJob]) -> tuple[list[Part], list[tuple[float, float]]]:
-        return self._worker.gradients(jobs)
+    def gradients(
+        self, jobs: Sequence[GradientJob], following: Sequence[GradientJob]
+    ) -> tuple[list[Part], list[tuple[float, float]]]:
+        return self._worker.gradients(jobs, following)
 
     def update(self, network: str, rate: float, *shares: Sequence[Part]) -> None:
         self._worker.update(network, _dealt_back(shares), rate)
@@ -169,11 +171,12 @@ class RayActors:
     def train(self, network: str, steps: Sequence[OuterStep]) -> list[list[tuple[float, float]]]:
         """Asks for everything at once: an actor does its calls in order, and gradients go from actor to actor."""
         scores, updates = [], []
-        for step in steps:
-            dealt = [share for worker in range(self.workers) if (share := step.jobs[worker :: self.workers])]
+        dealt = [[step.jobs[worker :: self.workers] for worker in range(self.workers)] for step in steps]
+        for step, now, following in zip(steps, dealt, [*dealt[1:], [()] * self.workers], strict=True):
             results = [
-                actor.gradients.options(num_returns=2).remote(share)
-                for actor, share in zip(self._actors, dealt, strict=False)
+                actor.gradients.options(num_returns=2).remote(share, after)
+                for actor, share, after in zip(self._actors, now, following, strict=True)
+                if share
             ]
             shares = [parts for parts, _ in results]
             scores.append([score for _, score in results])

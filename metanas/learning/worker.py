@@ -81,15 +81,16 @@ class Worker:
     ) -> tuple[list[Part], list[tuple[float, float]]]:
         """The gradients of one step, and loss and accuracy of every job: on a GPU several tasks at once.
 
-        While a GPU computes, the episodes of the `following` jobs are drawn here for the next call.
+        While they are computed, or other workers waited for, the episodes of the `following` jobs are drawn for the
+        next call.
         """
         network, drop_path = jobs[0].network, jobs[0].drop_path
-        if self.learners[network].device.type == "cpu" or drop_path:
-            found = [job.run(self) for job in jobs]
-            return [part for part, _ in found], [scores for _, scores in found]
         episodes = (self._ahead.pop(jobs, None) or self._draw(jobs)).result()
         if following:
             self._ahead[following] = self._draw(following)
+        if self.learners[network].device.type == "cpu" or drop_path:
+            found = [job.gradient(self, episode) for job, episode in zip(jobs, episodes, strict=True)]
+            return [part for part, _ in found], [scores for _, scores in found]
         return self.batches[network].gradients([job.architecture for job in jobs], episodes)
 
     def _draw(self, jobs: Sequence["GradientJob"]) -> "Future[list[NamedEpisode]]":
@@ -115,11 +116,13 @@ class GradientJob:
 
     def run(self, worker: Worker) -> tuple[Part, tuple[float, float]]:
         """The gradient, and loss and accuracy on the query set."""
-        sampler = worker.samplers[self.split]
-        generator = torch_stream(sampler.seed, "drop path", self.episode) if self.drop_path else None
-        found, accuracy = worker.learners[self.network].gradient(
-            self.architecture, sampler.episode(self.episode), self.drop_path, generator
-        )
+        return self.gradient(worker, worker.samplers[self.split].episode(self.episode))
+
+    def gradient(self, worker: Worker, episode: EpisodeData) -> tuple[Part, tuple[float, float]]:
+        """As `run`, on the job's episode where it has been drawn."""
+        seed = worker.samplers[self.split].seed
+        generator = torch_stream(seed, "drop path", self.episode) if self.drop_path else None
+        found, accuracy = worker.learners[self.network].gradient(self.architecture, episode, self.drop_path, generator)
         return Part.of(self.architecture, found), (found.loss, accuracy)
 
 

@@ -15,7 +15,7 @@ from metanas.commands.training import train
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.learning.executor import RayActors
-from metanas.learning.worker import GradientJob, Worker
+from metanas.learning.worker import GradientJob
 from metanas.search.schedule import Budget, SearchSettings, evaluations_after
 from tests.runs import TINY, tiny_config
 
@@ -70,13 +70,13 @@ def test_generations_that_do_not_fit_are_left_out() -> None:
 
 def test_warm_up_is_measured_on_its_own_images(short_probe: None, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[str] = []
-    run = GradientJob.run
+    gradient = GradientJob.gradient
 
-    def seen(self: GradientJob, worker: Worker) -> Any:
+    def seen(self: GradientJob, *worker_and_episode: Any) -> Any:
         trained.append(self.split)
-        return run(self, worker)
+        return gradient(self, *worker_and_episode)
 
-    monkeypatch.setattr(GradientJob, "run", seen)
+    monkeypatch.setattr(GradientJob, "gradient", seen)
     plan(tiny_config())
     assert set(trained) == {"warmup", "train"}
     trained.clear()

@@ -230,29 +230,35 @@ class Drawn(Episodes):
         return found
 
 
-def test_beside_a_gpu_the_next_episodes_are_drawn_while_it_computes(here: Executor) -> None:
-    """In place of the GPU a device that computes a step only when the episodes of the next one are there.
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_next_episodes_are_drawn_while_a_step_is_computed(here: Executor, device: str) -> None:
+    """A step is computed only when the episodes of the next one are there; in place of the GPU stands a name.
 
     The first step is of warm-up, which has episodes of its own.
     """
-    drawn, learner, seen = [Event() for _ in range(12)], make_learner(seed=5), []
+    drawn, learner, seen = [Event() for _ in range(12)], make_learner(seed=5), 0
+
+    def gradient(architecture: Architecture, episode: SmallEpisode, *drop_path: Any) -> Any:
+        nonlocal seen
+        following = 3 * (seen // 3 + 1)
+        seen += 1
+        for event in drawn[following : following + 3]:
+            assert event.wait(60)
+        return learner.gradient(architecture, episode)
 
     def gradients(architectures: Sequence[Architecture], episodes: Sequence[SmallEpisode]) -> Any:
-        seen.extend(episodes)
-        for event in drawn[len(seen) : len(seen) + 3]:
-            assert event.wait(60)
-        found = [learner.gradient(a, e) for a, e in zip(architectures, episodes, strict=True)]
+        found = [gradient(a, e) for a, e in zip(architectures, episodes, strict=True)]
         return [Part.of(a, g) for a, (g, _) in zip(architectures, found, strict=True)], [(g.loss, s) for g, s in found]
 
     worker = Worker({"net": learner}, {"warmup": Drawn(drawn, first=100), "train": Drawn(drawn)})
-    worker.learners["net"] = SimpleNamespace(device=torch.device("cuda"))  # type: ignore[assignment]
+    worker.learners["net"] = SimpleNamespace(device=torch.device(device), gradient=gradient)  # type: ignore[assignment]
     worker.batches["net"] = SimpleNamespace(gradients=gradients)  # type: ignore[assignment]
     jobs = [GradientJob("net", SPACE.default, i, split="train" if i >= 3 else "warmup") for i in range(12)]
     plan = [OuterStep(tuple(jobs[i : i + 3]), rate=0.01) for i in range(0, 12, 3)]
     here.load("net", pack(make_learner(seed=5)))
     with InProcess(lambda: worker) as beside:
         assert beside.train("net", plan) == here.train("net", plan)
-    assert len(seen) == 12
+    assert seen == 12
 
 
 def test_a_gradient_that_breaks_raises_here(executor: Executor) -> None:
