@@ -680,6 +680,21 @@ def test_help_is_quick_to_import() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_adapt_imports_neither_a_compiler_nor_algebra() -> None:
+    """PyTorch does on the way to a few of its functions; each is a tenth of a second and more of every start."""
+    program = """if True:
+        import sys, torch
+        before = set(sys.modules)
+        import metanas.cli, metanas.commands.model
+        from metanas.measuring.cost import cost
+        from metanas.spaces.stages import Stages
+        cost(Stages(), Stages().default, 28)
+        print(sorted({'sympy', 'triton', 'torch._dynamo'} & (set(sys.modules) - before)))
+    """
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_public_names_stay_what_they_are_whatever_is_imported() -> None:
     """A submodule of the same name would take a function's place once it is imported."""
     import metanas as package

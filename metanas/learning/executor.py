@@ -72,8 +72,7 @@ class InProcess:
         return self._worker.state(network)
 
     def train(self, network: str, steps: Sequence[OuterStep]) -> list[list[tuple[float, float]]]:
-        following = [*(step.jobs for step in steps[1:]), ()]
-        return [self._step(network, step, jobs) for step, jobs in zip(steps, following, strict=True)]
+        return [self._step(network, step, jobs) for step, jobs in _with_following(steps)]
 
     def _step(self, network: str, step: OuterStep, following: Sequence[GradientJob]) -> list[tuple[float, float]]:
         parts, scores = self._worker.gradients(step.jobs, following)
@@ -121,6 +120,11 @@ class _Actor:
 
     def run(self, job: Job[Any]) -> Any:
         return job.run(self._worker)
+
+
+def _with_following(steps: Sequence[OuterStep]) -> Iterator[tuple[OuterStep, Sequence[GradientJob]]]:
+    """Every step with the jobs of the one after it."""
+    return zip(steps, [*(step.jobs for step in steps[1:]), ()], strict=True)
 
 
 def _dealt_back(shares: Sequence[Sequence[R]]) -> list[R]:
@@ -171,12 +175,11 @@ class RayActors:
     def train(self, network: str, steps: Sequence[OuterStep]) -> list[list[tuple[float, float]]]:
         """Asks for everything at once: an actor does its calls in order, and gradients go from actor to actor."""
         scores, updates = [], []
-        dealt = [[step.jobs[worker :: self.workers] for worker in range(self.workers)] for step in steps]
-        for step, now, following in zip(steps, dealt, [*dealt[1:], [()] * self.workers], strict=True):
+        for step, following in _with_following(steps):
             results = [
-                actor.gradients.options(num_returns=2).remote(share, after)
-                for actor, share, after in zip(self._actors, now, following, strict=True)
-                if share
+                actor.gradients.options(num_returns=2).remote(share, following[worker :: self.workers])
+                for worker, actor in enumerate(self._actors)
+                if (share := step.jobs[worker :: self.workers])
             ]
             shares = [parts for parts, _ in results]
             scores.append([score for _, score in results])

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from metanas.api import Architecture, Cost
 from metanas.learning.executor import one_thread
@@ -32,13 +33,14 @@ def cost(space: Space, architecture: Architecture, size: int) -> Cost:
         assert isinstance(module, nn.Conv2d | nn.Linear)
         macs += output.numel() * module.weight[0].numel()
 
-    for module in network.to_empty(device="cpu").modules():
+    for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(count)
+    # Of `to_empty` the first call in a process would import a library of algebra.
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    zeros = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in tensors}
     with torch.no_grad():
-        for tensor in (*network.parameters(), *network.buffers()):
-            tensor.zero_()
-        network(torch.zeros(1, space.channels, size, size), reference=1)
+        functional_call(network, zeros, (torch.zeros(1, space.channels, size, size), 1))
     return Cost(params, macs)
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from metanas.learning.samples import Samples
 from metanas.native import elementary
@@ -88,6 +87,8 @@ def params(network: nn.Module, batch: Samples) -> float:
 
 def flops(network: nn.Module, batch: Samples) -> float:
     """Floating-point operations on one image: two a multiply-accumulate of convolutions and matrix products."""
+    from torch.utils.flop_counter import FlopCounterMode  # here: it imports a compiler, for which every start waits
+
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), elementary(), counter:
         network(batch.inputs[:1])
