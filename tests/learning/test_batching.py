@@ -8,9 +8,10 @@ import torch
 
 from metanas.learning import batching
 from metanas.learning.batching import TaskBatches
-from metanas.learning.learner import Inner
+from metanas.learning.learner import Inner, Learner
 from metanas.learning.meta import Method
 from metanas.learning.outer import OuterOptimizer, Part
+from metanas.learning.supernet import SuperNet
 from metanas.spaces.cells import Cells
 from metanas.spaces.space import Family
 from tests.learning.test_learner import ARCHITECTURE, STAGES, make_learner
@@ -18,6 +19,14 @@ from tests.reference import small_episode
 
 EPISODES = [small_episode(seed, dtype=torch.float64) for seed in range(5)]
 CELLS = Cells(channels=1, width=4, nodes=1)
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))]
+
+
+def on(device: str, learner: Learner) -> Learner:
+    """The same learner on a device."""
+    shared = {name: weight.to(device) for name, weight in learner.supernet.shared.items()}
+    meta = {name: value.to(device) for name, value in learner.meta.items()}
+    return Learner(SuperNet(learner.supernet.space, shared), meta, learner.inner)
 
 
 @pytest.mark.parametrize(
@@ -45,15 +54,17 @@ def test_the_gradient_of_a_batch_is_the_sum_of_its_tasks(
     assert [accuracy for _, accuracy in scores] == pytest.approx([accuracy for _, accuracy in alone])
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("family", [STAGES, CELLS])
 @pytest.mark.parametrize(("method", "steps"), [("maml", 2), ("anil", 2), ("fomaml", 0)])
 def test_evaluations_at_once_are_those_of_single_tasks(
-    method: Method, steps: int, family: Family, monkeypatch: pytest.MonkeyPatch
+    method: Method, steps: int, family: Family, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "with_room", three_fit)
+    if device == "cpu":  # where nobody tells how much memory is free
+        monkeypatch.setattr(batching, "with_room", three_fit)
     learner = make_learner(Inner(steps=steps, body_rate=0.1, head_rate=0.4, method=method), family)
     episodes = [*EPISODES, small_episode(9, ways=4, dtype=torch.float64)]
-    together = TaskBatches(learner).evaluations(family.default, episodes, steps)
+    together = TaskBatches(on(device, learner)).evaluations(family.default, episodes, steps)
     alone = [learner.evaluate(family.default, episode, steps) for episode in episodes]
     assert [accuracy for accuracy, _ in together] == pytest.approx([accuracy for accuracy, _ in alone])
     assert [loss for _, loss in together] == pytest.approx([loss for _, loss in alone])
@@ -63,13 +74,14 @@ def three_fit(device: torch.device, one: Callable[[], Any]) -> tuple[Any, int]:
     return one(), 3
 
 
-def test_a_step_of_batches_is_the_step_of_single_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_step_of_batches_is_the_step_of_single_tasks(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two architectures and two shapes; three tasks of a kind fit at once."""
     monkeypatch.setattr(batching, "with_room", three_fit)
     inner = Inner(steps=1, method="fomaml")
     episodes = [*EPISODES, small_episode(9, ways=4, dtype=torch.float64), *EPISODES]
     architectures = [STAGES.default if n % 2 else ARCHITECTURE for n in range(len(episodes))]
-    batched, single = make_learner(inner), make_learner(inner)
+    batched, single = on(device, make_learner(inner)), make_learner(inner)
     seen: list[int] = []
     whole = batched.gradients
     batched.gradients = lambda a, e: (seen.append(len(e)), whole(a, e))[1]  # type: ignore[method-assign, func-returns-value]
@@ -82,7 +94,7 @@ def test_a_step_of_batches_is_the_step_of_single_tasks(monkeypatch: pytest.Monke
     OuterOptimizer(batched).step(parts, 0.01)
     OuterOptimizer(single).step([Part.of(a, f) for a, (f, _) in zip(architectures, alone, strict=True)], 0.01)
     for name, weight in single.supernet.shared.items():
-        torch.testing.assert_close(batched.supernet.shared[name], weight, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(batched.supernet.shared[name].cpu(), weight, rtol=1e-6, atol=1e-8)
 
 
 def test_where_memory_runs_out_fewer_tasks_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
