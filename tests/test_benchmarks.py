@@ -70,16 +70,16 @@ def test_speed_that_costs_accuracy_is_refused(capsys: pytest.CaptureFixture[str]
     theirs = np.linspace(0.5, 0.9, 50)
     noise = np.tile([-0.02, 0.02], 25)
     found = {"learn2learn maml": theirs, "metanas maml float32": theirs + noise}
-    checked = meta_step.check_accuracy("conv-4", found)
+    checked = meta_step.check_accuracy("conv-4", found, 0.01)
     assert checked["accuracy"] == pytest.approx({"learn2learn maml": 0.7, "metanas maml float32": 0.7})
     difference, half = checked["accuracy_difference"]["metanas maml float32"]
     assert (difference, half) == (pytest.approx(0), pytest.approx(mean_interval(noise)[1]))
     for off, said in ((-0.05, r"-5\.0%"), (0.05, r"\+5\.0%")):
         with pytest.raises(MetanasError, match=rf"metanas maml float32 is {said} .* from its peer's accuracy"):
-            meta_step.check_accuracy("conv-4", found | {"metanas maml float32": theirs + noise + off})
-    meta_step.check_accuracy("conv-4", found | {"metanas maml bfloat16": theirs + noise + 0.05})
+            meta_step.check_accuracy("conv-4", found | {"metanas maml float32": theirs + noise + off}, 0.01)
+    meta_step.check_accuracy("conv-4", found | {"metanas maml bfloat16": theirs + noise + 0.05}, 0.01)
     with pytest.raises(MetanasError, match=r"metanas maml bfloat16 is -5\.0%"):
-        meta_step.check_accuracy("conv-4", found | {"metanas maml bfloat16": theirs + noise - 0.05})
+        meta_step.check_accuracy("conv-4", found | {"metanas maml bfloat16": theirs + noise - 0.05}, 0.01)
 
 
 @pytest.mark.parametrize("method", meta_step.METHODS)
