@@ -6,7 +6,8 @@ the elastic stages, with sample normalisation; learn2learn trains the same writt
 same weights, in float32 on two threads, which is how it comes. Its inner loop starts from the head that metanas's does
 (Proto-MAML; Triantafillou et al. 2020), so that both compute the same thing. Metanas computes in the precision that
 pays here, and in float32. Afterwards all, from the same weights by the same number of steps on the same episodes,
-answer the same validation episodes: speed that costs accuracy ends in an error.
+answer the same validation episodes: one whose accuracy is further from its peer's than chance and rounding take it, as
+MARGINS says, ends in an error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,7 @@ class Classifier(nn.Module):
 
 
 class Peer:
-    """learn2learn's MAML as its own examples use it, but for where the head starts: prototypes of a learned scale."""
+    """learn2learn's MAML as its own examples use it, but for the head: prototypes of a meta-learned scale."""
 
     def __init__(self, features: Features, first_order: bool) -> None:
         maml = peer_module("learn2learn.algorithms").MAML
@@ -178,11 +179,11 @@ def check_accuracy(title: str, found: Mapping[str, np.ndarray], margin: float) -
     }
 
 
-def products() -> None:
+def products() -> Callable[[], object]:
     """Matrix products on two threads, in the precision that pays here: what the peak is measured by."""
     a = torch.ones(PEAK_SIZE, PEAK_SIZE, dtype=getattr(torch, PRECISIONS[0]))
-    for _ in range(PEAK_REPEATS):
-        a @ a
+    out = torch.empty_like(a)
+    return lambda: [torch.mm(a, a, out=out) for _ in range(PEAK_REPEATS)]
 
 
 def operations(network: str, architecture: Architecture) -> float:
@@ -220,7 +221,7 @@ def main() -> None:
             contenders |= {
                 f"metanas {m} {p}": ours(executor, network, architecture) for (m, p), executor in executors.items()
             }
-            seconds = in_turn(contenders | {"products": products}, asked.rounds)
+            seconds = in_turn(contenders | {"products": products()}, asked.rounds)
             peak = 2 * PEAK_SIZE**3 * PEAK_REPEATS / seconds.pop("products")
             found = {
                 name: ratio(seconds[f"learn2learn {name.split()[1]}"], values)

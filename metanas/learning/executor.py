@@ -1,4 +1,4 @@
-"""Where jobs run: in this process, or on Ray actors with one thread each. Both give the same results.
+"""Where jobs run: in this process, or on Ray actors. Both compute with one thread and give the same results.
 
 Results come back in the order of the jobs, and a job depends on nothing but itself and the weights last loaded,
 so neither the number of workers nor their speed changes what is computed.
@@ -124,7 +124,7 @@ class _Actor:
 
 def _with_following(steps: Sequence[OuterStep]) -> Iterator[tuple[OuterStep, Sequence[GradientJob]]]:
     """Every step with the jobs of the one after it."""
-    return zip(steps, [*(step.jobs for step in steps[1:]), ()], strict=True)
+    return zip(steps, [*(step.jobs for step in steps[1:]), ()], strict=False)
 
 
 def _dealt_back(shares: Sequence[Sequence[R]]) -> list[R]:
@@ -145,7 +145,7 @@ def one_thread() -> Iterator[None]:
 
 
 class RayActors:
-    """Workers as Ray actors of one thread each, on this machine or on the cluster that RAY_ADDRESS names."""
+    """Workers as Ray actors, which compute with one thread each, here or on the cluster that RAY_ADDRESS names."""
 
     def __init__(self, make_worker: Callable[[], Worker], workers: int) -> None:
         # Two threads a process on small batches lose more to synchronisation than they win.

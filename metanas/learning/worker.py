@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
+
 from metanas.api import Architecture, Cost, Evaluation
 from metanas.learning.batching import TaskBatches
 from metanas.learning.learner import Learner
@@ -65,8 +67,8 @@ class Worker:
         self.optimizers = {name: OuterOptimizer(learner) for name, learner in self.learners.items()}
         self.batches = {name: TaskBatches(learner) for name, learner in self.learners.items()}
         self._updates = 0
-        self._drawing = ThreadPoolExecutor(1)
-        self._ahead: dict[Sequence[GradientJob], Future[list[NamedEpisode]]] = {}
+        self._drawing = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+        self._ahead: tuple[Sequence[GradientJob], Future[list[NamedEpisode]]] | None = None
 
     def load(self, network: str, state: State) -> None:
         """Copies weights into one network, and into its optimiser what it had learned with them."""
@@ -85,9 +87,9 @@ class Worker:
         next call.
         """
         network, drop_path = jobs[0].network, jobs[0].drop_path
-        episodes = (self._ahead.pop(jobs, None) or self._draw(jobs)).result()
-        if following:
-            self._ahead[following] = self._draw(following)
+        ahead = self._ahead
+        episodes = (ahead[1] if ahead and ahead[0] == jobs else self._draw(jobs)).result()
+        self._ahead = (following, self._draw(following)) if following else None
         if self.learners[network].device.type == "cpu" or drop_path:
             found = [job.gradient(self, episode) for job, episode in zip(jobs, episodes, strict=True)]
             return [part for part, _ in found], [scores for _, scores in found]
@@ -115,11 +117,11 @@ class GradientJob:
     split: str = TRAINING
 
     def run(self, worker: Worker) -> tuple[Part, tuple[float, float]]:
-        """The gradient, and loss and accuracy on the query set."""
+        """The gradient, and loss and accuracy on the query set, of an episode that is drawn here."""
         return self.gradient(worker, worker.samplers[self.split].episode(self.episode))
 
     def gradient(self, worker: Worker, episode: EpisodeData) -> tuple[Part, tuple[float, float]]:
-        """As `run`, on the job's episode where it has been drawn."""
+        """As `run`, of the job's episode when it has been drawn."""
         seed = worker.samplers[self.split].seed
         generator = torch_stream(seed, "drop path", self.episode) if self.drop_path else None
         found, accuracy = worker.learners[self.network].gradient(self.architecture, episode, self.drop_path, generator)

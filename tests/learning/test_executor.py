@@ -4,7 +4,7 @@ import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
 from types import SimpleNamespace
@@ -33,8 +33,10 @@ COST = Cost(1, 2)
 class Episodes:
     first: int = 0
     seed: int = 11
+    asked: list[int] = field(default_factory=list)
 
     def episode(self, index: int) -> SmallEpisode:
+        self.asked.append(index)
         return small_episode(self.first + index)
 
 
@@ -67,6 +69,16 @@ class Tell:
 
     def run(self, worker: Worker) -> tuple[int, float]:
         return os.getpid(), float(worker.learners["net"].meta["scale"])
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which episodes of warm-up a worker has drawn."""
+
+    def run(self, worker: Worker) -> tuple[int, list[int]]:
+        sampler = worker.samplers["warmup"]
+        assert isinstance(sampler, Episodes)
+        return os.getpid(), sampler.asked
 
 
 @dataclass(frozen=True)
@@ -215,6 +227,17 @@ def test_a_gradient_is_of_the_episodes_that_it_names(here: Executor) -> None:
         ((_, scores),) = here.run([GradientJob("net", SPACE.default, 3, split=split)])
         found, accuracy = learner.gradient(SPACE.default, small_episode(first + 3))
         assert scores == (found.loss, accuracy)
+
+
+def test_every_episode_is_drawn_once(executor: Executor) -> None:
+    """Three tasks a step: on two actors each draws ahead its own of them, and none of the other's."""
+    executor.load("net", pack(make_learner()))
+    jobs = [GradientJob("net", SPACE.default, index, split="warmup") for index in range(50, 62)]
+    executor.train("net", [OuterStep(tuple(jobs[i : i + 3]), rate=0.01) for i in range(0, 12, 3)])
+    asked = dict(executor.run([Asked()] * 8))
+    drawn = [index for one in asked.values() for index in one if index >= 50]
+    assert (len(asked), sorted(drawn)) == (executor.workers, list(range(50, 62)))
+    assert executor.train("net", []) == []
 
 
 class Drawn(Episodes):
