@@ -20,6 +20,7 @@ from benchmarks.rounds import finish, parser_of, peer_module, run, table
 from metanas.api import Cost
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.config import load_config
+from metanas.errors import MetanasError
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.worker import EvaluationJob, GradientJob, Sampler
 
@@ -80,8 +81,10 @@ def ours(trainer: MetaTrainer, architecture: tuple[int, ...], rate: float, tasks
             EvaluationJob(SUPERNET, architecture, Cost(0, 0), "validation", (index,), 0, 0, trainer.version)
             for index in range(EPISODES)
         ]
-        results = [row.accuracy for rows in trainer.executor.run(jobs) for row in rows]
-        return spent, float(np.mean([accuracy for accuracy in results if accuracy is not None])), trainer.version
+        measured = [row for rows in trainer.executor.run(jobs) for row in rows]
+        if errors := [row.error for row in measured if row.error]:
+            raise MetanasError(f"metanas could not be evaluated: {errors[0].strip().splitlines()[-1]}")
+        return spent, float(np.mean([row.accuracy for row in measured])), trainer.version
 
     return turn
 

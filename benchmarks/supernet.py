@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from metanas.errors import MetanasError
 from metanas.learning.executor import InProcess
 from metanas.learning.inner import apply_head, prototype_head
 from metanas.learning.learner import Inner, Learner
-from metanas.learning.memory import keep_freed_memory
+from metanas.learning.memory import keep_freed_memory, peak_memory
 from metanas.learning.problems import accuracy
 from metanas.learning.supernet import SuperNet
 from metanas.learning.trainer import MetaTrainer
@@ -145,29 +144,23 @@ def alone_afresh(copies: int) -> Steps:
     return alone(cells(copies).build(Cells().default))
 
 
-def peak_memory(make: Callable[[int], Steps], copies: int) -> float:
+def more_memory(make: Callable[[int], Steps], copies: int) -> float:
     """MiB that a fresh process takes for some steps, beyond what imports take."""
     torch.set_num_threads(1)
     keep_freed_memory()  # as the worker of the shared weights does
     torch.optim.Adam([torch.zeros(1)])  # PyTorch's first one imports a compiler
-    before = peak_of_process()
+    before = peak_memory()
     steps = make(copies)
     for _ in range(3):
         steps()
-    return peak_of_process() - before
-
-
-def peak_of_process() -> float:
-    """MiB of resident memory that this process has had at most, as Linux tells (`ru_maxrss` counts the parent's)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return peak_memory() - before
 
 
 def in_a_fresh_process(make: Callable[[int], Steps], copies: int) -> float:
-    """`peak_memory`, measured where nothing else has run."""
+    """`more_memory`, measured where nothing else has run."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn) as pool:
-        return pool.submit(peak_memory, make, copies).result()
+        return pool.submit(more_memory, make, copies).result()
 
 
 def main() -> None:

@@ -1,7 +1,5 @@
 """`metanas plan`: what a run will take in time, memory and disk, foretold from half a minute of its own work."""
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +13,7 @@ from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_learner
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, RayActors
+from metanas.learning.memory import peak_memory
 from metanas.learning.state import pack
 from metanas.learning.trainer import MetaTrainer
 from metanas.learning.worker import WARM_UP, EvaluationJob, Worker
@@ -38,12 +37,14 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Durations:
-    """Seconds, measured: until the workers stand ready, of an outer step, of an evaluation.
+    """Seconds, measured: of opening the pool, until the workers stand ready, of an outer step, of an evaluation.
 
-    In warm-up and settling a step trains one network, the default one here; later_step is of those in between.
+    A budget in minutes begins before the workers do. In warm-up and settling a step trains one network, the default one
+    here; later_step is of those in between.
     """
 
-    set_up: float
+    opening: float
+    starting: float
     warmup_step: float
     later_step: float
     settling_step: float
@@ -62,7 +63,11 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to expect of `metanas train`; memory in MiB of driver and workers, disk in MiB of the run's folder."""
+    """What to expect of `metanas train`: `set_up` in seconds until its first step, and what comes then.
+
+    `memory` is the sum of the most that driver and workers have each, in MiB (what they share counts for each), `disk`
+    the MiB of the run's folder.
+    """
 
     set_up: float
     phases: tuple[Phase, ...]
@@ -91,12 +96,6 @@ class PeakMemory:
         return peak_memory()
 
 
-def peak_memory() -> float:
-    """The most resident memory that this process has had, in MiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
-
-
 def plan(config: RunConfig, data: Path | None = None, minutes: float | None = None) -> Plan:
     """Does a little of each kind of work that `config` asks for and multiplies.
 
@@ -108,15 +107,16 @@ def plan(config: RunConfig, data: Path | None = None, minutes: float | None = No
     started = time.monotonic()
     training_pool(config, data)
     space = make_space(config)
+    opened = time.monotonic()
     with make_executor(WorkerRecipe(config, data)) as executor:
         executor.run([PeakMemory()] * max(1, executor.workers))  # waits for the workers
-        set_up = time.monotonic() - started
-        durations = _measure(config, space, executor, set_up)
+        durations = _measure(config, space, executor, opened - started, time.monotonic() - opened)
         # Without actors the work is done in this process, whose memory is counted below.
         apart = isinstance(executor, RayActors)
         workers = sum(executor.run([PeakMemory()] * executor.workers)) if apart else 0.0
     phases = foresee(config.budget, config.search, durations)
-    found = Plan(durations.set_up, phases, peak_memory() + workers, _disk(config, durations, phases), None)
+    set_up, disk = durations.opening + durations.starting, _disk(config, durations, phases)
+    found = Plan(set_up, phases, peak_memory() + workers, disk, None)
     return replace(found, advice=None if minutes is None else _advice(config, durations, found, minutes))
 
 
@@ -129,7 +129,7 @@ def foresee(budget: Budget, settings: SearchSettings, durations: Durations) -> t
         *(f"settling {s + 1}" for s in range(len(budget.settling_steps))),
     )
     phases: list[Phase] = []
-    clock = 0.0
+    clock = durations.starting
     for number, name in enumerate(names):
         alone = durations.settling_step if number else durations.warmup_step
         step = durations.later_step if 0 < number <= budget.choice else alone
@@ -140,13 +140,14 @@ def foresee(budget: Budget, settings: SearchSettings, durations: Durations) -> t
         elif budget.minutes is None:
             steps = budget.steps[number]
         else:
-            steps = max(CHUNK, round((budget.ends[number] * budget.minutes * 60 - measuring - clock) / step))
+            kept = measuring if number > 1 else 0.0  # what evaluations take is not known before the first of them
+            steps = max(CHUNK, round((budget.ends[number] * budget.minutes * 60 - kept - clock) / step))
         phases.append(Phase(name, steps, steps * step, measuring))
         clock += steps * step + measuring
     return tuple(phases)
 
 
-def _measure(config: RunConfig, space: Space, executor: Executor, set_up: float) -> Durations:
+def _measure(config: RunConfig, space: Space, executor: Executor, opening: float, starting: float) -> Durations:
     trainer, rng = MetaTrainer(SUPERNET, executor), np.random.default_rng(config.seed)
     settings = config.search
 
@@ -162,7 +163,7 @@ def _measure(config: RunConfig, space: Space, executor: Executor, set_up: float)
     smaller = config.warmup_size is not None
     warmup_step = _step_seconds(trainer, lambda: space.default, settings) if smaller else settling_step
     evaluation = _evaluation_seconds(config, space, executor, rng)
-    return Durations(set_up, warmup_step, later_step, settling_step, evaluation)
+    return Durations(opening, starting, warmup_step, later_step, settling_step, evaluation)
 
 
 def _step_seconds(trainer: MetaTrainer, draw: Callable[[], Architecture], settings: SearchSettings) -> float:
@@ -202,12 +203,12 @@ def _disk(config: RunConfig, durations: Durations, phases: Sequence[Phase]) -> f
 def _advice(config: RunConfig, durations: Durations, found: Plan, minutes: float) -> str:
     """One sentence for somebody who has `minutes`."""
     if found.seconds <= 60 * minutes:
-        return f"It fits into {minutes:g} minutes."
+        return f"It fits into {minutes:g} minutes{_dropped(config, found.phases)}."
     shortest = _seconds(foresee(replace(config.budget, minutes=0.0), config.search, durations))
-    left = minutes - durations.set_up / 60
-    if 60 * left < shortest:
+    left = minutes - durations.opening / 60
+    if 60 * minutes < found.set_up + shortest:
         return (
-            f"{minutes:g} minutes are too few: setting up takes {durations.set_up:.0f} s, and the shortest training "
+            f"{minutes:g} minutes are too few: setting up takes {found.set_up:.0f} s, and the shortest training "
             f"with its evaluations {shortest:.0f} s; smaller search.episodes and search.final_episodes shorten these."
         )
     fitting = foresee(replace(config.budget, minutes=left), config.search, durations)
@@ -218,4 +219,12 @@ def _advice(config: RunConfig, durations: Durations, found: Plan, minutes: float
     episodes = max(4, int(config.search.episodes * 20 * left / measuring)) if measuring else 0
     if measuring > 60 * left / 3 and episodes < config.search.episodes:
         text += f", and with --set search.episodes={episodes}, as evaluations would take {measuring / (60 * left):.0%}"
-    return text + "."
+    return f"{text}{_dropped(config, fitting)}."
+
+
+def _dropped(config: RunConfig, phases: Sequence[Phase]) -> str:
+    """What the minutes have no room for, and how they would: the end of a sentence."""
+    without = [phase.name for phase in phases if phase.name.startswith("generation") and not phase.steps]
+    if config.budget.minutes is None or not without:
+        return ""
+    return f"; {', '.join(without)} will be left out, which fewer search.episodes or more minutes would make room for"

@@ -1,6 +1,8 @@
 """What a process holds between steps: as many networks of other sizes as one likes, and no more than they need."""
 
 import platform
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 import torch
 
 from metanas.learning.learner import Inner, Learner
-from metanas.learning.memory import give_back_freed_memory, keep_freed_memory
+from metanas.learning.memory import give_back_freed_memory, keep_freed_memory, peak_memory
 from metanas.learning.worker import TIDY, Worker
 from metanas.spaces.conv4 import Conv4
 
@@ -28,6 +30,18 @@ def held_after(blocks: int, give_back: bool) -> float:
     if give_back:
         give_back_freed_memory()
     return resident() - before - len(made)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="elsewhere nothing better is known")
+def test_the_peak_is_of_this_process_not_of_the_one_that_started_it() -> None:
+    large = torch.ones(2**28)  # 1 GiB
+    imported = "from metanas.learning.memory import peak_memory as peak"
+    grown = f"{imported}; before = peak(); held = bytearray(200 * 2**20); print(before, peak())"
+    own = subprocess.run([sys.executable, "-c", grown], check=True, capture_output=True, text=True).stdout
+    before, after = map(float, own.split())
+    assert peak_memory() > 4 * large.numel() / 2**20
+    assert before < 700
+    assert 190 < after - before < 210
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's memory is told what to keep")
