@@ -102,11 +102,11 @@ def main() -> None:
             steps = [[space.sample(rng), space.sample(rng)] for _ in range(LONG // LOOKS)]
             trainers[2].train(steps, 2 * look * len(steps), RATE)
             memory.append(resident(trainers[2].executor))
-        growth = memory[-1] / memory[1] - 1
+        growth, most = (held / memory[1] - 1 for held in (memory[-1], max(memory[1:])))
         print("\nresident memory, MiB: " + ", ".join(f"{m:.0f}" for m in memory))
-        print(f"from step {LONG // LOOKS} to step {LONG}: {growth:+.1%}")
+        print(f"from step {LONG // LOOKS} to step {LONG}: {growth:+.1%}, at most {most:+.1%}")
     costs = {f"milliseconds_of_a_task_{count}": found for count, found in cost.items()}
-    finish(asked, workers_ratio=gain, workers_limit=limit, **costs, memory_growth=growth)
+    finish(asked, workers_ratio=gain, workers_limit=limit, **costs, memory_growth=growth, memory_growth_at_most=most)
 
 
 if __name__ == "__main__":
