@@ -122,11 +122,10 @@ def read_asked_pool(
     return make_pool(config, data, download), config
 
 
-def asked_of_classes(config: RunConfig) -> dict[str, tuple[int, int]]:
-    """The fewest shots and queries of a class that episodes of each split take."""
-    tests = [test.draw.least for test in config.test]
-    asked = {"train": config.train.least, "validation": config.validation.least}
-    return asked | ({"test": (max(shots for shots, _ in tests), max(queries for _, queries in tests))} if tests else {})
+def asked_of_classes(config: RunConfig) -> dict[str, set[tuple[int, int]]]:
+    """The fewest shots and queries of a class that episodes of each split take, of the test split one for each test."""
+    asked = {"train": {config.train.least}, "validation": {config.validation.least}}
+    return asked | ({"test": {test.draw.least for test in config.test}} if config.test else {})
 
 
 def left_out(tasks: Sequence[Task]) -> str | None:

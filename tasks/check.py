@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -59,7 +59,7 @@ class _Look:
 
 
 def check_pool(
-    pool: Pool, shots: int, queries: int, asked: Mapping[str, tuple[int, int]] | None = None
+    pool: Pool, shots: int, queries: int, asked: Mapping[str, Collection[tuple[int, int]]] | None = None
 ) -> list[Finding]:
     """Findings on every task of every split, worst first; reads every sample once.
 
@@ -73,9 +73,10 @@ def check_pool(
             seen.setdefault(split, []).append((task, look))
             findings += [
                 _counts(split, task),
-                *_too_small(task, *(asked or {}).get(split, (shots, queries))),
                 *_files(task, look),
             ]
+            for takes in sorted((asked or {}).get(split, [(shots, queries)])):
+                findings += _too_small(task, *takes)
             findings += _same_in_task(task, look)
     for first, second in combinations(seen, 2):
         findings += _same_in_splits(first, seen[first], second, seen[second])

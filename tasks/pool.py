@@ -23,6 +23,7 @@ from metanas.errors import MetanasError
 from metanas.files import read_yaml
 from metanas.parsing import parse
 from metanas.seeding import stream
+from tasks.cache import CachedImages
 from tasks.sources import Where, data_folder, load_source
 from tasks.task import ImageForm, Task
 
@@ -293,6 +294,19 @@ def _refuse_common_samples(parts: Mapping[str, Sequence[Task]]) -> None:
                 raise MetanasError(
                     f"splits: '{one.name}' in {first} and '{other.name}' in {second} share samples: take one out."
                 )
+    owners = {split: {name: task.name for task in tasks for name in _names(task)} for split, tasks in parts.items()}
+    for first, second in combinations(owners, 2):
+        for name in sorted(owners[first].keys() & owners[second].keys()):
+            raise MetanasError(
+                f"splits: '{name}' is of '{owners[first][name]}' in {first} and of '{owners[second][name]}' in "
+                f"{second}: take one out."
+            )
+
+
+def _names(task: Task) -> list[str]:
+    """What the images of a task lie as: files, or positions in one."""
+    inputs = task.inputs
+    return [inputs.originals.name(row) for row in task.positions] if isinstance(inputs, CachedImages) else []
 
 
 def _part(task: Task, classes: tuple[str, ...]) -> Task:

@@ -82,8 +82,8 @@ def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: No
 
     The predictor ranks the population and fresh offspring; where one of the best of them does significantly better on
     the support set than the run's choice it is adapted, else the choice is. `show` is told of files that are no
-    images. Of samples whose file names give the same for the regular expression `groups` none helps to say what is
-    expected of the others. Raises MetanasError for folders that cannot be learned from.
+    images. Of samples whose file names give the same for the regular expression `groups` none helps to choose by the
+    others, or to say what is expected of them. Raises MetanasError for folders that cannot be learned from.
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise MetanasError(f"'{out}' is there already; give another --out, or remove it first.")
@@ -96,7 +96,7 @@ def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: No
     out.mkdir(parents=True, exist_ok=True)  # where nothing can be written is told before the work, not after it
     task = None if asked.pool is None else TaskDescriber(learner, asked.pool)(support)
     with one_thread():
-        architecture = choose(learner, asked.best(task), support)
+        architecture = choose(learner, asked.best(task), support, line.groups)
     held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"), line.groups)
     supports = [support, *(_without(support, rows) for rows in held_out)]
     weights, *tuned = _fine_tuned(learner, architecture, supports, config)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metanas.api import Architecture
+from metanas.errors import MetanasError
 from metanas.learning.inner import HEAD, Weights, apply_head, discriminant_head, inner_loop, prototype_head
 from metanas.learning.meta import MetaGradient, Method, Problem, meta_gradient
 from metanas.learning.problems import (
@@ -51,6 +52,14 @@ class Inner:
     head_rate: NonNegativeFloat = 0.5
     learned_rates: bool = True
     method: Method = "fomaml"
+
+    def __post_init__(self) -> None:
+        """Raises MetanasError for a method that could learn nothing."""
+        if self.method == "reptile" and not self.steps:
+            raise MetanasError(
+                "inner.method: reptile learns from what inner steps change, and inner.steps is 0: set inner.steps to 1 "
+                "or more, or take another method."
+            )
 
 
 Precision = Literal["float32", "bfloat16"]

@@ -86,32 +86,39 @@ def _grouped_folds(labels: np.ndarray, count: int, rng: np.random.Generator, gro
     return []
 
 
-def choose(learner: Learner, architectures: Sequence[Architecture], support: Samples) -> Architecture:
+def choose(
+    learner: Learner, architectures: Sequence[Architecture], support: Samples, groups: np.ndarray | None = None
+) -> Architecture:
     """The first architecture, unless another answers significantly more of the support set: then the best of those.
 
-    An answer is that of the nearest prototype, which for a sample's own class is made without it: no gradient step is
-    taken and this has a closed form, so a candidate costs one forward pass. With a single sample in some class nothing
-    can be left out, and the first stays.
+    An answer is that of the nearest prototype, which for a sample's own class is made without it and the others of its
+    group (`groups` (S,), each sample its own by default): no gradient step is taken, so a candidate costs one forward
+    pass. With a single sample or group in some class nothing can be left out, and the first stays.
     """
-    counts = torch.bincount(support.labels, minlength=support.ways)
-    if len(architectures) == 1 or int(counts.min()) < 2:
+    own = F.one_hot(support.labels, support.ways).float()  # (S, K)
+    found = np.arange(len(support.labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    group = torch.from_numpy(found)
+    others = (own @ own.T) * (group[:, None] != group).float()  # (S, S): of the same class and another group
+    if len(architectures) == 1 or not others.any(1).all():
         return architectures[0]
-    right = [_leave_one_out(learner, architecture, support, counts) for architecture in architectures]
+    right = [_leave_one_out(learner, architecture, support, own, others) for architecture in architectures]
     better = [i for i in range(1, len(right)) if _significantly_more(right[i], right[0])]
     return architectures[max(better, key=lambda i: float(right[i].sum()), default=0)]
 
 
-def _leave_one_out(learner: Learner, architecture: Architecture, support: Samples, counts: Tensor) -> Tensor:
-    """Which samples (S,) are answered rightly, 1 or 0."""
+def _leave_one_out(
+    learner: Learner, architecture: Architecture, support: Samples, own: Tensor, others: Tensor
+) -> Tensor:
+    """Which samples (S,) are answered rightly, 1 or 0.
+
+    Prototypes are the means of `own` (S, K), one-hot; that of a sample's own class is the mean of `others` (S, S).
+    """
     features = learner.embed(architecture, support.inputs)  # (S, D)
-    labels, counts = support.labels.to(features.device), counts.to(features.device)
-    own = F.one_hot(labels, support.ways).to(features.dtype)  # (S, K)
-    prototypes = own.T @ features / counts[:, None]  # (K, D)
-    distances = torch.cdist(features, prototypes).square()  # (S, K)
-    # |z - p'|^2 of the own prototype p' = (n p - z) / (n - 1) is |z - p|^2 (n / (n - 1))^2.
-    shrink = (counts / (counts - 1)).square()
-    left_out = torch.where(own.bool(), distances * shrink, distances)
-    return (left_out.argmin(1) == labels).float()
+    own, others = own.to(features), others.to(features)
+    distances = torch.cdist(features, own.T @ features / own.sum(0)[:, None]).square()  # (S, K)
+    without = others @ features / others.sum(1, keepdim=True)  # (S, D)
+    left_out = torch.where(own.bool(), (features - without).square().sum(1, keepdim=True), distances)
+    return (left_out.argmin(1) == support.labels.to(features.device)).float()
 
 
 def _significantly_more(a: Tensor, b: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """learn2learn's vision data sets and tasksets (Arnold et al. 2020) as tasks; the package is optional."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -18,12 +18,12 @@ from tasks.task import ImageForm, Task
 
 Part = Literal["train", "validation", "test"]
 
-TASKSETS: Mapping[str, str] = {
-    "omniglot": "omniglot-py/images_evaluation.zip",
-    "mini-imagenet": "mini-imagenet-cache-test.pkl",
-    "tiered-imagenet": "tiered-imagenet/val_labels.pkl",
-    "fc100": "FC100_train.pickle",
-    "cifarfs": "cifarfs/cifar100",
+TASKSETS: Mapping[str, Sequence[str]] = {
+    "omniglot": [f"omniglot-py/images_{part}.zip" for part in ("background", "evaluation")],
+    "mini-imagenet": [f"mini-imagenet-cache-{part}.pkl" for part in ("train", "validation", "test")],
+    "tiered-imagenet": [f"tiered-imagenet/{part}_labels.pkl" for part in ("train", "val", "test")],
+    "fc100": [f"FC100_{part}.pickle" for part in ("train", "val", "test")],
+    "cifarfs": ["cifarfs/cifar100"],
 }
 """Taskset -> what lies in the data folder when it is there whole; learn2learn downloads what is missing, unasked."""
 
@@ -56,7 +56,7 @@ def load(
     if taskset:
         if taskset not in TASKSETS:
             raise MetanasError(f"learn2learn has no taskset '{taskset}', expected one of {', '.join(TASKSETS)}.")
-        root, _ = find_or_download(where, TASKSETS[taskset], f"learn2learn's {taskset}")
+        (root, _), *_ = [find_or_download(where, file, f"learn2learn's {taskset}") for file in TASKSETS[taskset]]
         make = partial(_from_taskset, taskset, part, str(root), given)
     elif where.data is None:
         raise MetanasError("needs a data folder: name it with --data or METANAS_DATA.")

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metanas.api import Architecture
+from metanas.config import load_config
+from metanas.errors import MetanasError
 from metanas.learning.inner import HEAD
 from metanas.learning.learner import RATE, SCALE, Inner, Learner, native_precision
 from metanas.learning.meta import Method
@@ -330,3 +332,11 @@ def test_differences_are_of_one_network_where_paths_are_dropped(
     exact, found = gradient("maml"), gradient("difference")
     for name, weight in exact.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-6)
+
+
+def test_reptile_without_inner_steps_is_refused_for_it_would_learn_nothing() -> None:
+    with pytest.raises(MetanasError, match=r"inner.steps is 0: set inner.steps to 1 or more"):
+        Inner(steps=0, method="reptile")
+    with pytest.raises(MetanasError, match=r"inner.method: reptile learns from"):
+        load_config(Path(__file__).parents[2] / "configs/lines.yaml", ["inner.method=reptile"])
+    Inner(steps=1, method="reptile")

@@ -1,6 +1,7 @@
 """Adapting to a new task: folds, the choice of an architecture against brute force, fine-tuning."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from metanas.learning import transfer
 from metanas.learning.inner import HEAD, discriminant_head
 from metanas.learning.learner import Inner, Learner
 from metanas.learning.problems import SCALE
@@ -96,14 +98,20 @@ def test_folds_by_group_are_as_many_as_asked_where_groups_allow() -> None:
     assert sorted(len(part) for part in parts) == [6] * 5
 
 
-def brute_force(learner: Learner, architecture: tuple[int, ...], support: Samples) -> np.ndarray:
-    """Leave one out by leaving one out; the statistics of normalisation stay those of the whole support set."""
+def brute_force(
+    learner: Learner, architecture: tuple[int, ...], support: Samples, groups: np.ndarray | None = None
+) -> np.ndarray:
+    """Leave one out, with the others of its class and group, by leaving them out.
+
+    The statistics of normalisation stay those of the whole support set.
+    """
     network = learner.supernet.extract(architecture)
     with torch.no_grad():
         features = network(support.inputs, len(support.inputs))
     right = []
     for row, label in enumerate(support.labels):
-        kept = torch.arange(len(features)) != row
+        mates = np.arange(len(features)) == row if groups is None else groups == groups[row]
+        kept = ~(torch.from_numpy(mates) & (support.labels == label))
         distances = nearest_prototype(features[kept], support.labels[kept], support.ways, features[row][None])
         right.append(int(distances.argmin(1)) == int(label))
     return np.array(right)
@@ -138,12 +146,31 @@ def test_another_architecture_is_chosen_where_it_answers_significantly_more(lear
 def test_leaving_one_out_has_a_closed_form_for_classes_of_unequal_size(learner: Learner) -> None:
     whole = noisy_support(5)
     support = whole.take(np.array([0, 1, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16]))
-    counts = torch.bincount(support.labels)
-    assert counts.tolist() == [2, 5, 3, 2]
+    assert torch.bincount(support.labels).tolist() == [2, 5, 3, 2]
+    own = F.one_hot(support.labels).float()
     rng = np.random.default_rng(0)
     for architecture in [SPACE.default, *(SPACE.sample(rng) for _ in range(7))]:
-        right = _leave_one_out(learner, architecture, support, counts)
+        right = _leave_one_out(learner, architecture, support, own, own @ own.T - torch.eye(len(own)))
         assert right.tolist() == brute_force(learner, architecture, support).tolist()
+
+
+def test_no_sample_is_answered_by_its_own_group(learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
+    support, names = noisy_support(20), np.tile(np.repeat([f"board {i}" for i in range(4)], 5), 4)
+    answered: list[Tensor] = []
+
+    def seen(*given: Any) -> Tensor:
+        answered.append(_leave_one_out(*given))
+        return answered[-1]
+
+    monkeypatch.setattr(transfer, "_leave_one_out", seen)
+    rng = np.random.default_rng(0)
+    architectures = [SPACE.default, *(SPACE.sample(rng) for _ in range(3))]
+    choose(learner, architectures, support, names)
+    apart = [brute_force(learner, architecture, support, names) for architecture in architectures]
+    assert [right.tolist() for right in answered] == [right.tolist() for right in apart]
+    assert any((a != brute_force(learner, b, support)).any() for a, b in zip(apart, architectures, strict=True))
+    names[:20] = "one board"
+    assert choose(learner, architectures[::-1], support, names) == architectures[-1], "a class of one group"
 
 
 def test_with_a_single_sample_nothing_can_be_left_out(learner: Learner) -> None:

@@ -40,6 +40,16 @@ def check(line: Path, shots: int = 5, queries: int = 5) -> list[Finding]:
     return check_pool(pool, shots, queries)
 
 
+def test_each_test_asks_for_itself(line: Path) -> None:
+    """12 images a class are enough for 2 and 9 and for 10 and 2, and would not be for 10 and 9."""
+    source = {"name": "line", "kind": "folder", "path": str(line)}
+    splits = {"by": "task", "train": ["line"]}
+    loaded = load_pool({"name": "p", "sources": [source], "splits": splits}, ImageForm(8), data=line.parent)
+    assert not bad(check_pool(loaded, 1, 1, {"train": [(2, 9), (10, 2)]}))
+    findings = bad(check_pool(loaded, 1, 1, {"train": [(2, 11), (10, 2)]}))
+    assert ["an episode takes 2 shots and 11 queries" in finding.what for finding in findings] == [True]
+
+
 def bad(findings: list[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.level != "info"]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from metanas.errors import MetanasError
 from tasks.cache import InMemory
@@ -246,6 +248,21 @@ class TestSharedSamples:
         splits = {"by": "task", "train": ["a", "c"], "validation": ["again"], "test": ["b"]}
         with pytest.raises(MetanasError, match="'a' in train and 'again' in validation share samples: take one out"):
             load_pool(spec(splits, self.TWICE), FORM, data)
+
+    @pytest.mark.parametrize(("outer", "inner"), [("train", "validation"), ("test", "train")])
+    def test_of_a_folder_and_one_within_it_are_refused(self, outer: str, inner: str, tmp_path: Path) -> None:
+        for line, name, number in product("ab", "uv", range(2)):
+            place = tmp_path / "lines" / line / name / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), 10 * number, np.uint8)).save(place)
+        sources = [
+            {"name": "all", "kind": "folder", "path": "lines"},
+            {"name": "one", "kind": "folder", "path": "lines/a"},
+        ]
+        splits = {"by": "task", outer: ["all/a", "all/b"], inner: ["one"]}
+        with pytest.raises(MetanasError, match=r"lines/a/u/0.png' is of '(all/a|one)' in .* take one out"):
+            load_pool({"name": "p", "sources": sources, "splits": splits}, FORM, tmp_path)
+        load_pool({"name": "p", "sources": sources, "splits": splits | {outer: ["all/b"]}}, FORM, tmp_path)
 
     def test_held_out_are_refused(self, data: Path) -> None:
         splits = {"by": "task", "train": ["a", "c"], "validation": ["b"]}

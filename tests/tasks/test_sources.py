@@ -621,8 +621,17 @@ def small_taskset(learn2learn: Where, monkeypatch: pytest.MonkeyPatch) -> Where:
 
     monkeypatch.setitem(_TASKSETS, "omniglot", small)
     assert learn2learn.data is not None
-    (learn2learn.data / "omniglot-py/images_evaluation.zip").write_bytes(b"as torchvision leaves it")
+    for part in ("background", "evaluation"):
+        (learn2learn.data / f"omniglot-py/images_{part}.zip").write_bytes(b"as torchvision leaves it")
     return learn2learn
+
+
+@pytest.mark.parametrize("missing", ["background", "evaluation"])
+def test_a_learn2learn_taskset_is_not_downloaded_unasked(small_taskset: Where, missing: str) -> None:
+    assert small_taskset.data is not None
+    (small_taskset.data / f"omniglot-py/images_{missing}.zip").unlink()
+    with pytest.raises(MetanasError, match=rf"omniglot-py/images_{missing}.zip\) is not in .* --download"):
+        load_source("learn2learn", "t", FORM, small_taskset, {"taskset": "omniglot"})
 
 
 def test_a_learn2learn_taskset_is_a_task(small_taskset: Where) -> None:
