@@ -81,11 +81,15 @@ def write_user(folder: Path) -> None:
 
 
 def write_data(folder: Path) -> None:
-    """Small sets under the names and in the layouts that configs/omniglot.yaml and configs/factory.yaml read."""
+    """Small sets under the names and in the layouts that configs/omniglot*.yaml and configs/factory.yaml read."""
     rng = np.random.default_rng(1)
-    for part, alphabets, characters, drawers in (("background", 6, 16, 10), ("evaluation", 1, 20, 16)):
-        for alphabet in range(alphabets):
-            place = folder / f"omniglot-py/images_{part}/{part}{alphabet}"
+    minimal = ["Balinese", "Early_Aramaic", "Greek", "Korean", "Latin"]
+    for part, alphabets, characters, drawers in (
+        ("background", [*minimal, "Tagalog"], 24, 10),
+        ("evaluation", ["Tibetan"], 20, 16),
+    ):
+        for alphabet in alphabets:
+            place = folder / f"omniglot-py/images_{part}/{alphabet}"
             write_folders(place, rng, [f"character{number:02d}" for number in range(characters)], drawers)
     sets = {
         "cifar100_test": (list(SUPERCLASS), 10),
