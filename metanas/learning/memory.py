@@ -1,4 +1,4 @@
-"""The memory of a process that trains: what a step leaves free is kept for the next, and now and then given back."""
+"""The memory of a process that trains: what a step leaves free is kept for the next, and what it held at most."""
 
 import ctypes
 import platform
@@ -15,18 +15,10 @@ def keep_freed_memory() -> None:
 
     glibc gives large blocks back to the system, which hands them out again page by page, cleared.
     """
-    if libc := _glibc():
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
         for setting, value in MALLOC:
             libc.mallopt(setting, value)
-
-
-def give_back_freed_memory() -> None:
-    """Gives what was kept back to the system, whose pages the next step takes anew.
-
-    Networks of many sizes leave it in pieces, so that a process would come to hold more with every thousand steps.
-    """
-    if libc := _glibc():
-        libc.malloc_trim(0)
 
 
 def peak_memory() -> float:
@@ -39,7 +31,3 @@ def peak_memory() -> float:
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
-def _glibc() -> ctypes.CDLL | None:
-    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

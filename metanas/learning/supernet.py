@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from metanas.api import Architecture
 from metanas.learning.inner import Weights
-from metanas.spaces.space import Family, Features
+from metanas.spaces.space import IN_TURN, Family, Features
 
 
 def channels_last(tensor: Tensor) -> Tensor:
@@ -35,10 +35,10 @@ class SuperNet:
     def __init__(self, space: Family, weights: Weights) -> None:
         self.space = space
         self.shared = {name: channels_last(weight) for name, weight in weights.items()}
-        self.network = lru_cache(maxsize=256)(self._network)
+        self.network = lru_cache(maxsize=IN_TURN)(self._network)
 
     def _network(self, architecture: Architecture) -> Features:
-        # Without numbers of its own: it runs on weights that are given, and hundreds are kept.
+        # Without numbers of its own: it runs on weights that are given, and many are kept.
         with torch.device("meta"):
             return self.space.build(architecture).requires_grad_(False)
 

@@ -17,7 +17,6 @@ import torch
 from metanas.api import Architecture, Cost, Evaluation
 from metanas.learning.batching import TaskBatches
 from metanas.learning.learner import Learner
-from metanas.learning.memory import give_back_freed_memory
 from metanas.learning.outer import OuterOptimizer, Part
 from metanas.learning.problems import EpisodeData
 from metanas.learning.state import State
@@ -25,8 +24,6 @@ from metanas.seeding import torch_stream
 
 WARM_UP, TRAINING = "warmup", "train"
 """The training episodes of warm-up, whose images may be smaller, and of all later phases."""
-TIDY = 200
-"""Outer steps between two times that freed memory is given back, which costs some hundredths of a second."""
 
 
 class NamedEpisode(EpisodeData, Protocol):
@@ -66,7 +63,6 @@ class Worker:
         self.measures = dict(measures or {})
         self.optimizers = {name: OuterOptimizer(learner) for name, learner in self.learners.items()}
         self.batches = {name: TaskBatches(learner) for name, learner in self.learners.items()}
-        self._updates = 0
         self._drawing = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
         self._ahead: tuple[Sequence[GradientJob], Future[list[NamedEpisode]]] | None = None
 
@@ -101,9 +97,6 @@ class Worker:
     def update(self, network: str, parts: Sequence[Part], rate: float) -> None:
         """An outer step; the same on every worker, so that weights need not travel."""
         self.optimizers[network].step(parts, rate)
-        self._updates += 1
-        if self._updates % TIDY == 0:
-            give_back_freed_memory()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from metanas.api import Architecture
 from metanas.errors import MetanasError
 from metanas.spaces.genes import Genes
-from metanas.spaces.space import Features, Index, parameter_shapes
+from metanas.spaces.space import IN_TURN, Features, Index, parameter_shapes
 
 CENTRE = 3
 """The kernel that starts with weights; the rim of a larger one starts at zero and grows from there."""
@@ -81,7 +81,7 @@ def _shapes(space: Elastic) -> dict[str, torch.Size]:
     return {name: shape for network in networks for name, shape in parameter_shapes(network).items()}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=IN_TURN)
 def _slices(space: Elastic, architecture: Architecture) -> Mapping[str, Index]:
     whole = _shapes(space)
     with torch.device("meta"):

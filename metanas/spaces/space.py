@@ -20,6 +20,13 @@ from metanas.spaces.genes import Genotypes
 Index = tuple[slice, ...]
 """Where a weight of an architecture lies in the shared weight of the same name; () takes all of it."""
 
+IN_TURN = 32
+"""Architectures whose networks and slices are kept: a population, its offspring and the default one.
+
+The many small pieces of each lie between freed memory and keep it apart, so that with 256 of them what a process holds
+grew by a quarter in 1,000 steps of random architectures.
+"""
+
 
 class Features(nn.Module):
     """A feature extractor: `forward(inputs, reference)` maps (N, C, H, W) to (N, D).
@@ -93,7 +100,7 @@ def fresh_weights(shapes: Mapping[str, torch.Size], generator: torch.Generator) 
     return {name: drawn(name, shape) for name, shape in shapes.items()}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=IN_TURN)
 def whole_slices(family: Family, architecture: Architecture) -> Mapping[str, Index]:
     """The slices of a family whose architectures take each of their weights whole."""
     with torch.device("meta"):
