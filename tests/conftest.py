@@ -1,4 +1,4 @@
-"""What all tests share: real data, an image cache of their own, one thread, and hypothesis without a clock."""
+"""What all tests share: real data, an image cache and one thread, a compiler, and hypothesis without a clock."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+
+from metanas.native import lacking
+from metanas.spaces import maps, winograd
 
 # A busy machine makes no test fail: what takes long is no mistake.
 settings.register_profile("untimed", deadline=None)
@@ -34,3 +37,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _one_thread() -> None:
     """As every worker computes: sums of several threads differ in their last bits, and so would equal runs."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def compiler() -> None:
+    """Skips where nothing can be compiled, which CI does not accept."""
+    if (found := lacking(*((source, torch.float64) for source in (maps.SOURCE, winograd.SOURCE)))) is not None:
+        assert not os.environ.get("CI"), found
+        pytest.skip(f"nothing can be compiled here: {found}")

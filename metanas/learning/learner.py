@@ -1,6 +1,7 @@
 """A SuperNet that learns from episodes: head, inner loop and meta-gradient of one architecture on one episode."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -26,6 +27,7 @@ from metanas.learning.supernet import SuperNet, channels_last
 from metanas.parsing import STRICT
 from metanas.spaces.norm import asks_support
 from metanas.spaces.space import Family
+from metanas.spaces.winograd import keeping_points
 
 DIFFERENCE = 1e-1
 """How far the method "difference" moves the weights, as a length of all together.
@@ -88,6 +90,7 @@ class Learner:
         self.meta = meta
         self.inner = inner
         self.precision = precision
+        self._held: dict[Architecture, Weights] = {}
 
     @staticmethod
     def initial_meta(shared: Mapping[str, Tensor], inner: Inner) -> Weights:
@@ -115,6 +118,16 @@ class Learner:
     def device(self) -> torch.device:
         """Where the weights are; inputs may be anywhere."""
         return next(iter(self.supernet.shared.values())).device
+
+    @contextmanager
+    def holding(self, architecture: Architecture) -> Iterator[None]:
+        """While entered nobody changes the shared weights, so what tasks need of an architecture's is made once."""
+        self._held[architecture] = self._weights(architecture)
+        try:
+            with keeping_points(self._held[architecture].values()):
+                yield
+        finally:
+            del self._held[architecture]
 
     def gradient(
         self,
@@ -189,7 +202,7 @@ class Learner:
         with torch.no_grad():
             start = problem.with_head(self._weights(architecture))
         adapted = HEAD if self.inner.method == "anil" else tuple(start)
-        leaves = {name: weight.requires_grad_() for name, weight in start.items()}
+        leaves = {name: weight.detach().requires_grad_() for name, weight in start.items()}
         fast = inner_loop(
             problem.support_loss, leaves, adapted, lambda n, s: self._rate(meta, n, s), steps, second_order=False
         )
@@ -278,6 +291,8 @@ class Learner:
 
     def _weights(self, architecture: Architecture) -> Weights:
         """The shared weights that an architecture uses, dense in the layout that convolutions are fastest in."""
+        if architecture in self._held:
+            return self._held[architecture]
         return {name: channels_last(weight.detach()) for name, weight in self.supernet.weights(architecture).items()}
 
     def _rate(self, meta: Mapping[str, Tensor], name: str, step: int) -> Tensor | float:

@@ -87,9 +87,20 @@ class Worker:
         episodes = (ahead[1] if ahead and ahead[0] == jobs else self._draw(jobs)).result()
         self._ahead = (following, self._draw(following)) if following else None
         if self.learners[network].device.type == "cpu" or drop_path:
-            found = [job.gradient(self, episode) for job, episode in zip(jobs, episodes, strict=True)]
-            return [part for part, _ in found], [scores for _, scores in found]
+            return self._one_by_one(jobs, episodes)
         return self.batches[network].gradients([job.architecture for job in jobs], episodes)
+
+    def _one_by_one(
+        self, jobs: Sequence["GradientJob"], episodes: Sequence[EpisodeData]
+    ) -> tuple[list[Part], list[tuple[float, float]]]:
+        found: dict[int, tuple[Part, tuple[float, float]]] = {}
+        for architecture in dict.fromkeys(job.architecture for job in jobs):
+            with self.learners[jobs[0].network].holding(architecture):
+                for number, (job, episode) in enumerate(zip(jobs, episodes, strict=True)):
+                    if job.architecture == architecture:
+                        found[number] = job.gradient(self, episode)
+        parts, scores = zip(*(found[number] for number in range(len(jobs))), strict=True)
+        return list(parts), list(scores)
 
     def _draw(self, jobs: Sequence["GradientJob"]) -> "Future[list[NamedEpisode]]":
         return self._drawing.submit(lambda: [self.samplers[job.split].episode(job.episode) for job in jobs])

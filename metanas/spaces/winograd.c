@@ -208,11 +208,16 @@ INLINE void weight_from_points(const Shape *s, Matrix m, const real *points, rea
         }
 }
 
-static void weights(const Shape *s, int turned, const real *weight, real *points) {
-    if (s->kernel == 3 && turned) weight_to_points(s, (Matrix){G3[0], 3, 1, 6, 3}, 1, weight, points);
-    else if (s->kernel == 3) weight_to_points(s, (Matrix){G3[0], 3, 1, 6, 3}, 0, weight, points);
-    else if (turned) weight_to_points(s, (Matrix){G5[0], 5, 1, 8, 5}, 1, weight, points);
+/* A weight at its points, which `forward` takes. */
+EXPORT void weight_points(const Shape *s, const real *weight, real *points) {
+    if (s->kernel == 3) weight_to_points(s, (Matrix){G3[0], 3, 1, 6, 3}, 0, weight, points);
     else weight_to_points(s, (Matrix){G5[0], 5, 1, 8, 5}, 0, weight, points);
+}
+
+/* Those of the weight turned, which `by_input` takes. */
+EXPORT void turned_points(const Shape *s, const real *weight, real *points) {
+    if (s->kernel == 3) weight_to_points(s, (Matrix){G3[0], 3, 1, 6, 3}, 1, weight, points);
+    else weight_to_points(s, (Matrix){G5[0], 5, 1, 8, 5}, 1, weight, points);
 }
 
 static void weight_gradients(const Shape *s, const real *points, real *weight) {
@@ -287,19 +292,13 @@ static void convolve(const Shape *s, long a, long b, const real *from, const rea
     free(v);
 }
 
-/* y (n, h, w, d) of x (n, h, w, c) and the weight; u has room for its points, here and below. */
-EXPORT void forward(const Shape *s, const real *x, const real *weight, real *u, real *y) {
-    weights(s, 0, weight, u);
-    convolve(s, s->c, s->d, x, u, y);
-}
+/* y (n, h, w, d) of x (n, h, w, c) and the weight's points. */
+EXPORT void forward(const Shape *s, const real *x, const real *u, real *y) { convolve(s, s->c, s->d, x, u, y); }
 
-/* The gradient by x, of that by y, g (n, h, w, d), and the weight. */
-EXPORT void by_input(const Shape *s, const real *g, const real *weight, real *u, real *x) {
-    weights(s, 1, weight, u);
-    convolve(s, s->d, s->c, g, u, x);
-}
+/* The gradient by x, of that by y, g (n, h, w, d), and the weight's points, turned. */
+EXPORT void by_input(const Shape *s, const real *g, const real *u, real *x) { convolve(s, s->d, s->c, g, u, x); }
 
-/* The gradient by the weight, of x and g. */
+/* The gradient by the weight, of x and g; u has room for its points. */
 EXPORT void by_weight(const Shape *s, const real *x, const real *g, real *u, real *weight) {
     long c = s->c, d = s->d;
     real *v = points_for(s);

@@ -9,7 +9,11 @@ is no number spreads over its tile.
 """
 
 import ctypes
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -149,19 +153,48 @@ def _multiplications(x: Tensor, d: int, kernel: int, tiles_more: int) -> tuple[i
 def outputs(x: Tensor, weight: Tensor) -> Tensor:
     """`convolve` by Winograd's algorithm, without gradients."""
     (n, c, h, w), (d, _, kernel, _) = x.shape, weight.shape
-    return _call("forward", _Shape(kernel, n, h, w, c, d), x, weight, _empty(x, n, d, h, w))
+    shape = _Shape(kernel, n, h, w, c, d)
+    return _call("forward", shape, x, _points(shape, weight, turned=False), _empty(x, n, d, h, w))
 
 
 def input_gradient(g: Tensor, weight: Tensor) -> Tensor:
     """`by_input` by Winograd's algorithm, without gradients."""
     (n, d, h, w), (_, c, kernel, _) = g.shape, weight.shape
-    return _call("by_input", _Shape(kernel, n, h, w, c, d), g, weight, _empty(g, n, c, h, w))
+    shape = _Shape(kernel, n, h, w, c, d)
+    return _call("by_input", shape, g, _points(shape, weight, turned=True), _empty(g, n, c, h, w))
 
 
 def weight_gradient(x: Tensor, g: Tensor, kernel: int) -> Tensor:
     """`by_weight` by Winograd's algorithm, without gradients."""
     (n, c, h, w), d = x.shape, g.shape[1]
-    return _call("by_weight", _Shape(kernel, n, h, w, c, d), x, g, _empty(x, d, c, kernel, kernel))
+    shape = _Shape(kernel, n, h, w, c, d)
+    return _call("by_weight", shape, x, g, _room(shape, x), _empty(x, d, c, kernel, kernel))
+
+
+_KEPT: ContextVar[Mapping[Hashable, dict[bool, Tensor]]] = ContextVar("kept", default=MappingProxyType({}))
+
+
+@contextmanager
+def keeping_points(weights: Iterable[Tensor]) -> Iterator[None]:
+    """While entered, each of these weights is brought to its points once. None may change or be freed meanwhile."""
+    token = _KEPT.set({_place(weight): {} for weight in weights})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+def _place(weight: Tensor) -> Hashable:
+    """Where its numbers lie, the same for all tensors that look at them; a slice may begin where the whole does."""
+    return weight.data_ptr(), weight.shape, weight.stride()
+
+
+def _points(shape: "_Shape", weight: Tensor, *, turned: bool) -> Tensor:
+    kept = _KEPT.get().get(_place(weight), {})
+    if turned not in kept:
+        name = "turned_points" if turned else "weight_points"
+        kept[turned] = _call(name, shape, weight, _room(shape, weight))
+    return kept[turned]
 
 
 class _Shape(ctypes.Structure):
@@ -175,8 +208,12 @@ def _empty(like: Tensor, n: int, c: int, h: int, w: int) -> Tensor:
     return like.new_empty((n, h, w, c)).permute(0, 3, 1, 2)
 
 
-def _call(name: str, shape: _Shape, one: Tensor, other: Tensor, found: Tensor) -> Tensor:
-    """What a function of the C file makes of two arrays in its layout."""
-    points = one.new_empty((shape.kernel + SIDE - 1) ** 2 * shape.c * shape.d)
-    getattr(library(SOURCE, one.dtype), name)(ctypes.byref(shape), *map(address, (one, other, points, found)))
-    return found
+def _room(shape: _Shape, like: Tensor) -> Tensor:
+    """For the points of a weight."""
+    return like.new_empty((shape.kernel + SIDE - 1) ** 2 * shape.c * shape.d)
+
+
+def _call(name: str, shape: _Shape, *arrays: Tensor) -> Tensor:
+    """What a function of the C file writes into the last of its arrays."""
+    getattr(library(SOURCE, arrays[0].dtype), name)(ctypes.byref(shape), *map(address, arrays))
+    return arrays[-1]

@@ -16,12 +16,15 @@ import torch
 
 from metanas.api import Architecture, Cost
 from metanas.errors import MetanasError
-from metanas.learning.executor import Executor, InProcess, RayActors
+from metanas.learning.executor import Executor, InProcess, RayActors, one_thread
+from metanas.learning.inner import Weights
 from metanas.learning.learner import Inner, Learner
+from metanas.learning.meta import Method
 from metanas.learning.outer import Part
 from metanas.learning.state import State, pack
 from metanas.learning.supernet import SuperNet
 from metanas.learning.worker import EvaluationJob, GradientJob, OuterStep, Worker
+from metanas.spaces import winograd
 from metanas.spaces.stages import Stages
 from tests.reference import SmallEpisode, small_episode
 
@@ -34,10 +37,11 @@ class Episodes:
     first: int = 0
     seed: int = 11
     asked: list[int] = field(default_factory=list)
+    size: int = 8
 
     def episode(self, index: int) -> SmallEpisode:
         self.asked.append(index)
-        return small_episode(self.first + index)
+        return small_episode(self.first + index, size=self.size)
 
 
 def make_learner(seed: int = 0) -> Learner:
@@ -229,6 +233,48 @@ def test_a_gradient_is_of_the_episodes_that_it_names(here: Executor) -> None:
         assert scores == (found.loss, accuracy)
 
 
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("method", ["fomaml", "maml", "reptile"])
+def test_tasks_of_one_architecture_share_what_is_made_of_its_weights(
+    monkeypatch: pytest.MonkeyPatch, method: Method
+) -> None:
+    """Each task's gradient is to the bit what it is alone; after an outer step it is of the new weights."""
+    space = Stages(size=16, widths=((16,), (32,)))
+    shared = space.initial_weights(torch.Generator().manual_seed(0))
+    inner = Inner(steps=2, method=method)
+    learner = Learner(SuperNet(space, shared), Learner.initial_meta(shared, inner), inner)
+    one, other = space.default, space.sample(np.random.default_rng(3))
+    jobs = [GradientJob("net", architecture, index) for index, architecture in enumerate([one, other, one, one])]
+    made = list[Architecture | str]()
+    weights, call = learner.supernet.weights, winograd._call
+
+    def counted_weights(architecture: Architecture) -> Weights:
+        made.append(architecture)
+        return weights(architecture)
+
+    def counted_call(name: str, *arguments: Any) -> torch.Tensor:
+        made.append(name)
+        return call(name, *arguments)
+
+    monkeypatch.setattr(learner.supernet, "weights", counted_weights)
+    monkeypatch.setattr(winograd, "_call", counted_call)
+    with one_thread():
+        worker = Worker({"net": learner}, {"train": Episodes(size=24)})
+        for _ in range(2):
+            alone = [job.run(worker) for job in jobs]
+            points = made.count("weight_points")
+            made.clear()
+            parts, scores = worker.gradients(jobs)
+            assert made.count(one) == made.count(other) == 1
+            assert 0 < made.count("weight_points") < points
+            assert scores == [score for _, score in alone]
+            for found, (expected, _) in zip(parts, alone, strict=True):
+                assert found.architecture == expected.architecture
+                assert all(np.array_equal(found.arrays[name], expected.arrays[name]) for name in expected.arrays)
+            worker.update("net", parts, 0.01)
+            made.clear()
+
+
 def test_every_episode_is_drawn_once(executor: Executor) -> None:
     """Three tasks a step: on two actors each draws ahead its own of them, and none of the other's."""
     executor.load("net", pack(make_learner()))
@@ -274,7 +320,8 @@ def test_the_next_episodes_are_drawn_while_a_step_is_computed(here: Executor, de
         return [Part.of(a, g) for a, (g, _) in zip(architectures, found, strict=True)], [(g.loss, s) for g, s in found]
 
     worker = Worker({"net": learner}, {"warmup": Drawn(drawn, first=100), "train": Drawn(drawn)})
-    worker.learners["net"] = SimpleNamespace(device=torch.device(device), gradient=gradient)  # type: ignore[assignment]
+    named = SimpleNamespace(device=torch.device(device), gradient=gradient, holding=learner.holding)
+    worker.learners["net"] = named  # type: ignore[assignment]
     worker.batches["net"] = SimpleNamespace(gradients=gradients)  # type: ignore[assignment]
     jobs = [GradientJob("net", SPACE.default, i, split="train" if i >= 3 else "warmup") for i in range(12)]
     plan = [OuterStep(tuple(jobs[i : i + 3]), rate=0.01) for i in range(0, 12, 3)]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from metanas import native
 from metanas.learning.executor import one_thread
-from metanas.learning.supernet import SuperNet
+from metanas.learning.supernet import SuperNet, channels_last
 from metanas.native import elementary
 from metanas.spaces import winograd
 from metanas.spaces.stages import Stages
@@ -24,6 +24,7 @@ from metanas.spaces.winograd import (
     by_weight,
     convolve,
     input_gradient,
+    keeping_points,
     outputs,
     weight_gradient,
 )
@@ -148,7 +149,7 @@ class TestConvolution:
             torch.autograd.grad(found, wanted, g), torch.autograd.grad(plain, wanted, g), strict=True
         ):
             assert_as_close_as_rounding(one, other)
-        assert calls == ["forward", "by_input", "by_weight"]
+        assert calls == ["weight_points", "forward", "turned_points", "by_input", "by_weight"]
 
     @pytest.mark.parametrize(
         "module",
@@ -197,7 +198,7 @@ class TestConvolution:
         expected = torch.autograd.grad(y.square().sum(), (x, module.weight), retain_graph=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = torch.autograd.grad(y.square().sum(), (x, module.weight))
-        assert len(calls) == 5
+        assert calls.count("by_input") == calls.count("by_weight") == 2
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other)
 
@@ -225,12 +226,12 @@ class TestConvolution:
     def test_a_map_in_any_layout_gives_the_same(self, calls: list[str]) -> None:
         module = Convolution(64, 48, 3, padding=1)
         assert torch.equal(module(self.X.contiguous()), module(self.X))
-        assert calls == ["forward", "forward"]
+        assert calls == ["weight_points", "forward"] * 2
 
     def test_a_sample_is_answered_by_itself(self, calls: list[str]) -> None:
         module = Convolution(64, 48, 3, padding=1)
         assert torch.equal(module(self.X)[3:], module(self.X[3:]))
-        assert calls == ["forward", "forward"]
+        assert calls == ["weight_points", "forward"] * 2
 
     def test_what_is_no_number_stays_none(self, calls: list[str]) -> None:
         x = self.X.clone()
@@ -242,10 +243,56 @@ class TestConvolution:
 
 
 def test_slices_of_shared_weights_compute_what_the_extracted_network_does(calls: list[str]) -> None:
-    space, images = Stages(size=32), random(12, 1, 32, 32, numbers=torch.float32)
+    space, images = Stages(size=32), channels_last(random(12, 1, 32, 32, numbers=torch.float32))
     supernet = SuperNet(space, space.initial_weights(torch.Generator().manual_seed(0)))
     for seed in range(3):
         architecture = space.sample(np.random.default_rng(seed))
         shared = supernet.features(architecture, supernet.weights(architecture), images, 4)
         assert torch.equal(supernet.extract(architecture)(images, 4), shared)
     assert "forward" in calls
+
+
+class TestKeepingPoints:
+    def test_a_weight_is_brought_to_its_points_once(self, calls: list[str]) -> None:
+        x, weight = TestConvolution.X, random(48, 64, 3, 3, seed=1, numbers=torch.float32)
+
+        def gradients() -> tuple[Tensor, ...]:
+            leaves = x.clone().requires_grad_(), weight.detach().requires_grad_()
+            return torch.autograd.grad(convolve(*leaves).square().sum(), leaves)
+
+        expected = gradients()
+        calls.clear()
+        with keeping_points([weight]):
+            found = [gradients(), gradients()]
+        assert [calls.count(name) for name in ("weight_points", "turned_points", "forward", "by_input")] == [1, 1, 2, 2]
+        for each in found:
+            assert all(torch.equal(one, other) for one, other in zip(each, expected, strict=True))
+
+    def test_a_part_that_begins_where_the_whole_does_has_its_own(self, calls: list[str]) -> None:
+        x, whole = TestConvolution.X, random(48, 64, 5, 5, seed=1, numbers=torch.float32)
+        part = whole[:32]
+        assert part.data_ptr() == whole.data_ptr()
+        expected = [convolve(x, weight) for weight in (whole, part)]
+        with keeping_points([whole, part]):
+            assert all(torch.equal(convolve(x, w), e) for w, e in zip((whole, part), expected, strict=True))
+        with keeping_points([whole]):
+            assert torch.equal(convolve(x, whole), expected[0])
+            assert torch.equal(convolve(x, part), expected[1])
+
+    def test_afterwards_a_weight_may_change(self, calls: list[str]) -> None:
+        x, weight = TestConvolution.X, random(48, 64, 3, 3, seed=1, numbers=torch.float32)
+        with keeping_points([weight]):
+            before = convolve(x, weight)
+        weight.mul_(2)
+        with keeping_points([weight]):
+            assert_as_close_as_rounding(convolve(x, weight), 2 * before)
+        assert_as_close_as_rounding(convolve(x, weight), 2 * before)
+
+    def test_other_weights_are_not_kept(self, calls: list[str]) -> None:
+        x, weight = TestConvolution.X, random(48, 64, 3, 3, seed=1, numbers=torch.float32)
+        with keeping_points([weight]):
+            fast = weight.clone()
+            convolve(x, fast)
+            fast.mul_(2)
+            assert_as_close_as_rounding(convolve(x, fast), 2 * convolve(x, weight))
+        assert calls.count("weight_points") == 3
