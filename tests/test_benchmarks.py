@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -101,6 +102,8 @@ def test_the_peer_computes_the_same_meta_gradient(method: Method, network: str) 
     loss.backward()  # type: ignore[no-untyped-call]
     ours, _ = learner.gradient(architecture, episode)
     assert float(loss.detach()) == pytest.approx(ours.loss, rel=1e-9)
+    images = {"support_inputs": episode.support_inputs.float(), "query_inputs": episode.query_inputs.float()}
+    assert single.gradient(architecture, replace(episode, **images))[0].loss == pytest.approx(ours.loss, rel=1e-4)
     theirs = {name: weight.grad for name, weight in peer.maml.module.features.named_parameters()}
     assert theirs.keys() == ours.weights.keys()
     for name, gradient in ours.weights.items():
