@@ -2,8 +2,7 @@
 
 The episodes, networks and settings of `benchmarks.meta_step`. Convolutions are `metanas/spaces/winograd.py` or of
 PyTorch (oneDNN), and their share says how many times as fast it could be if all else took no time. Pooling,
-normalisation and ReLU are `metanas/spaces/fused.py` and, in gradients of gradients, `metanas/spaces/maps.py`.
-Milliseconds are without the profiler.
+normalisation and ReLU are `metanas/spaces/fused.py`. Milliseconds are without the profiler.
 """
 
 from collections import Counter
@@ -26,7 +25,7 @@ from tasks.pool import Pool
 
 KINDS = {
     "convolutions": ("conv", "_Convolve", "_ByInput", "_ByWeight"),
-    "pooling, normalisation, ReLU": ("_Normalise", "_Affine", "_Sums", "_Scatter", "_Gather", "threshold", "max_pool"),
+    "pooling, normalisation, ReLU": ("_Normalise", "_Gradients", "threshold", "max_pool"),
     "copies": ("copy", "clone", "empty", "zero", "fill"),
     "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::linear"),
 }

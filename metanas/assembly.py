@@ -15,7 +15,7 @@ from metanas.learning.learner import Learner, Precision, native_precision
 from metanas.learning.worker import TRAINING, WARM_UP, Sampler, Worker
 from metanas.native import lacking
 from metanas.seeding import stream, torch_stream
-from metanas.spaces import maps, winograd
+from metanas.spaces import fused, winograd
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
 from metanas.spaces.mobile import Mobile
@@ -189,7 +189,7 @@ def uncompiled(config: RunConfig) -> str | None:
     if _device() != "cpu":
         return None
     single = [(winograd.SOURCE, torch.float32)] if (precision := precision_of(config)) == "float32" else []
-    return lacking((maps.SOURCE, getattr(torch, precision)), *single)
+    return lacking((fused.SOURCE, getattr(torch, precision)), *single)
 
 
 @dataclass(frozen=True)

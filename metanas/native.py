@@ -63,6 +63,11 @@ def library(source: Path, numbers: torch.dtype) -> ctypes.CDLL:
     return found
 
 
+def laid_out(map_: Tensor) -> Tensor:
+    """A map (N, C, H, W) in the layout that the compiled code reads."""
+    return map_.contiguous(memory_format=torch.channels_last)
+
+
 def address(array: Tensor | None) -> ctypes.c_void_p:
     """A null pointer for None."""
     return ctypes.c_void_p(None if array is None else array.data_ptr())

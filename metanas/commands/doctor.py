@@ -32,9 +32,9 @@ _LIBRARIES = (
         "compiled code",
         "import os, sys, tempfile, torch\n"
         "from metanas.native import lacking\n"
-        "from metanas.spaces import maps, winograd\n"
+        "from metanas.spaces import fused, winograd\n"
         "with tempfile.TemporaryDirectory() as os.environ['METANAS_CACHE']:\n"
-        "    why = lacking((maps.SOURCE, torch.bfloat16), (winograd.SOURCE, torch.float32))\n"
+        "    why = lacking((fused.SOURCE, torch.bfloat16), (winograd.SOURCE, torch.float32))\n"
         "sys.exit(why) if why else print('made for this processor')",
         "install a C compiler or name it in CC: without it training takes up to twice as long",
     ),

@@ -7,15 +7,17 @@ compiled C (`normalise.c`), elsewhere as the tensor operations of `by_tensors`, 
 
 import ctypes
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from metanas.native import address, library, takes
-from metanas.spaces.maps import SOURCE, affine, laid_out, scattered, sums
+from metanas.native import address, laid_out, library, takes
 
+SOURCE = Path(__file__).with_name("normalise.c")
 EPS = 1e-5
 
 Pool = Literal["ceil", "floor"]
@@ -104,29 +106,6 @@ def _inverse_deviation(mean: Tensor, square: Tensor) -> Tensor:
     return torch.rsqrt((square - mean.square()).clamp_min(0) + EPS)
 
 
-def _gradients(
-    x: Tensor, weight: Tensor, y: Tensor, support: Tensor | None, by_y: Tensor, form: Form
-) -> tuple[Tensor, Tensor, Tensor]:
-    """By x, weight and bias, of `_normalised`: what the C computes, in operations that have gradients themselves."""
-    positions = x[0, 0].numel()
-    mean, square = _mixture(torch.stack(sums(x, x)) / positions, support, form)
-    inverse = _inverse_deviation(mean, square)
-    scale = weight * inverse
-    by_y = torch.ops.aten.threshold_backward(by_y, y.detach(), 0) if form.relu else by_y
-    by_shift, by_scale = sums(by_y, x)
-    by_normalised = by_scale - by_shift * mean
-    by_square = -0.5 * inverse**3 * weight * by_normalised * (square > mean.square())
-    by_mean = -by_shift * scale - 2 * mean * by_square
-    by_mixture = torch.stack([by_mean, by_square])
-    by_moments = (1 - form.share) * _group_means(by_mixture, form)
-    if form.share and support is None:
-        of_support = torch.arange(len(x), device=x.device)[:, None] < form.reference
-        by_moments = by_moments + of_support * form.share * by_mixture.sum(1, keepdim=True) / form.reference
-    by_sum, by_squares = by_moments / positions
-    by_x = affine(by_y, scale, x, 2 * by_squares, by_sum)
-    return by_x, (by_normalised * inverse).sum(0), by_shift.sum(0)
-
-
 class _Shape(ctypes.Structure):
     """As `Shape` of the C file."""
 
@@ -157,25 +136,59 @@ class _Normalise(torch.autograd.Function):
         gain, offset = (parameter.to(real).contiguous() for parameter in (weight, bias))
         arrays = (x, gain, offset, left, place, y, support_moments, mixture, scale)
         library(SOURCE, x.dtype).forward(ctypes.byref(shape), *map(address, arrays))
-        ctx.form, ctx.shape = form, shape
-        ctx.save_for_backward(left, y, place, weight, support, mixture, scale)
+        ctx.shape = shape
+        ctx.save_for_backward(left, y, place, weight, mixture, scale)
         ctx.set_materialize_grads(False)
         return y, left if pools else None
 
     @staticmethod
     def backward(ctx: Any, by_y: Tensor | None, by_left: Tensor | None) -> tuple[Tensor | None, ...]:
-        left, y, place, weight, support, mixture, scale = ctx.saved_tensors
-        shape, by_y = ctx.shape, torch.zeros_like(y) if by_y is None else by_y
-        if torch.is_grad_enabled():
-            by_x, by_weight, by_bias = _gradients(left, weight, y, support, by_y, ctx.form)
-            by_x = by_x if by_left is None else by_x + by_left
-            by_x = by_x if place is None else scattered(by_x, place, shape.h, shape.w)
-            return by_x, by_weight, by_bias, None, None
-        grads = [g if g is None else laid_out(g) for g in (by_y, by_left)]
+        left, y, *saved = ctx.saved_tensors
+        by_y = torch.zeros_like(y) if by_y is None else by_y
+        by_x, by_weight, by_bias = _Gradients.apply(by_y, by_left, left, y, *saved, ctx.shape)
+        return by_x, by_weight, by_bias, None, None
+
+
+class _Gradients(torch.autograd.Function):
+    """Those of `_Normalise`, whose own gradients are compiled, too, and have none."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        by_y: Tensor,
+        by_left: Tensor | None,
+        left: Tensor,
+        y: Tensor,
+        place: Tensor | None,
+        weight: Tensor,
+        mixture: Tensor,
+        scale: Tensor,
+        shape: _Shape,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        by_y, extra = laid_out(by_y), None if by_left is None else laid_out(by_left)
         size = (shape.n, shape.c, shape.h, shape.w)
         by_x = torch.empty(size, dtype=y.dtype, memory_format=torch.channels_last)
         by_weight, by_bias = torch.zeros((2, shape.c), dtype=torch.float64)
         gain = weight.to(scale.dtype).contiguous()
-        arrays = (grads[0], y, left, grads[1], place, gain, mixture, scale, by_x, by_weight, by_bias)
+        arrays = (by_y, y, left, extra, place, gain, mixture, scale, by_x, by_weight, by_bias)
         library(SOURCE, y.dtype).backward(ctypes.byref(shape), *map(address, arrays))
-        return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype), None, None
+        ctx.shape = shape
+        ctx.save_for_backward(by_y, left, y, place, weight, mixture, scale)
+        return by_x, by_weight.to(weight.dtype), by_bias.to(weight.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_by_x: Tensor, by_by_weight: Tensor, by_by_bias: Tensor) -> tuple[Tensor | None, ...]:
+        by_y, left, y, place, weight, mixture, scale = ctx.saved_tensors
+        shape, functions = ctypes.byref(ctx.shape), library(SOURCE, y.dtype)
+        at_left = laid_out(by_by_x)
+        if place is not None:
+            whole, at_left = at_left, torch.empty_like(y)
+            functions.pick(shape, *map(address, (whole, place, at_left)))
+        by_by_y, by_left = torch.empty_like(y), torch.empty_like(y)
+        by_weight = torch.zeros(len(weight), dtype=torch.float64)
+        gain, u, v = (each.to(scale.dtype).contiguous() for each in (weight, by_by_weight, by_by_bias))
+        arrays = (at_left, by_y, y, left, gain, mixture, scale, u, v, by_by_y, by_left, by_weight)
+        functions.second(shape, *map(address, arrays))
+        by_extra = at_left if ctx.needs_input_grad[1] else None
+        return by_by_y, by_extra, by_left, None, None, by_weight.to(weight.dtype), None, None, None

@@ -1,6 +1,5 @@
 /* Max pooling, normalisation by mixed moments and ReLU in one pass over memory: what `metanas/spaces/fused.py` says in
- * tensors; and at the end what its gradients' gradients are made of. Compiled by `metanas/native.py`, once for each type
- * of number.
+ * tensors, with its gradients and theirs. Compiled by `metanas/native.py`, once for each type of number.
  *
  * Maps are (n, h, w, c), channels last. A window of pooling is 2 x 2; those at the lower and right border may be cut.
  * Sums are kept in `real`.
@@ -85,7 +84,7 @@ static void sums(const Shape *s, const stored *restrict p, real *restrict sum, r
 }
 
 /* Of sums over positions (c) the means over groups of channels and positions, weighed by what `support` leaves, whose part
- * is added where it is not null. What this does to moments it does, without `support`, to the gradient by them. */
+ * is added where it is not null. */
 static void mix(const Shape *s, const real *sums, const real *support, real *out) {
     long width = s->c / s->groups;
     double positions = (double)(s->oh * s->ow) * width;
@@ -94,6 +93,16 @@ static void mix(const Shape *s, const real *sums, const real *support, real *out
         for (long k = g * width; k < (g + 1) * width; k++) total += sums[k];
         for (long k = g * width; k < (g + 1) * width; k++)
             out[k] = (real)((1 - s->share) * total / positions + (support ? s->share * support[k] : 0));
+    }
+}
+
+/* Back through that: of the gradient by what sample m was normalised with (c) that by its sums over positions. `support`
+ * (c) is the sum of that gradient over the samples. */
+static void mix_back(const Shape *s, long m, const real *by, const real *support, real *out) {
+    mix(s, by, 0, out);
+    if (s->share > 0 && m < s->reference) {
+        double part = s->share / ((double)(s->oh * s->ow) * s->reference);
+        for (long k = 0; k < s->c; k++) out[k] += (real)(part * support[k]);
     }
 }
 
@@ -226,15 +235,8 @@ EXPORT void backward(const Shape *s, const stored *grad, const stored *y, const 
             }
         if (two_passes && n + 1 < s->n) continue;
         for (long m = two_passes ? 0 : n; m <= n; m++) {
-            mix(s, by_first + m * c, 0, by_sum);
-            mix(s, by_second + m * c, 0, by_square);
-            if (two_passes && m < s->reference) {
-                double part = s->share / ((double)(s->oh * s->ow) * s->reference);
-                for (long k = 0; k < c; k++) {
-                    by_sum[k] += (real)(part * support[k]);
-                    by_square[k] += (real)(part * support[c + k]);
-                }
-            }
+            mix_back(s, m, by_first + m * c, support, by_sum);
+            mix_back(s, m, by_second + m * c, support + c, by_square);
             scatter(s, grad + m * to, y + m * to, p + m * to, extra ? extra + m * to : 0, place + m * to,
                     scale + m * c, by_sum, by_square, row, by_x + m * from);
         }
@@ -243,64 +245,12 @@ EXPORT void backward(const Shape *s, const stored *grad, const stored *y, const 
     free(memory);
 }
 
-/* What gradients of gradients are made of (`metanas/spaces/maps.py`), over maps (n, positions, c) and coefficients
- * (n, c). */
-
-/* p * u + q * v + s; v with q may be null, and so may s. */
-EXPORT void affine(long n, long positions, long c, const stored *u, const stored *v, const real *p, const real *q,
-                   const real *s, stored *restrict out) {
-    real *none = s ? 0 : calloc(c, sizeof(real));
-    for (long m = 0; m < n; m++) {
-        const real *restrict a = p + m * c, *restrict b = v ? q + m * c : 0, *restrict d = s ? s + m * c : none;
-        for (long i = m * positions; i < (m + 1) * positions; i++) {
-            const stored *restrict one = u + i * c, *restrict two = v ? v + i * c : 0;
-            stored *restrict to = out + i * c;
-            if (v)
-                for (long k = 0; k < c; k++) to[k] = store(a[k] * load(one[k]) + b[k] * load(two[k]) + d[k]);
-            else
-                for (long k = 0; k < c; k++) to[k] = store(a[k] * load(one[k]) + d[k]);
-        }
-    }
-    free(none);
-}
-
-/* Sums over positions of g, of g * u and, unless v is null, of g * v: out (2 or 3, n, c). */
-EXPORT void products(long n, long positions, long c, const stored *g, const stored *u, const stored *v,
-                     real *restrict out) {
-    memset(out, 0, (v ? 3 : 2) * n * c * sizeof(real));
-    for (long m = 0; m < n; m++) {
-        real *restrict sum = out + m * c, *restrict first = sum + n * c, *restrict second = first + n * c;
-        for (long i = m * positions; i < (m + 1) * positions; i++) {
-            const stored *one = g + i * c, *two = u + i * c, *three = v ? v + i * c : 0;
-            for (long k = 0; k < c; k++) {
-                real value = load(one[k]);
-                sum[k] += value;
-                first[k] += value * load(two[k]);
-            }
-            if (v)
-                for (long k = 0; k < c; k++) second[k] += load(one[k]) * load(three[k]);
-        }
-    }
-}
-
-/* Maps (n, h, w, c) with at each window's largest place what `left` (n, oh, ow, c) has for it, else 0. */
-EXPORT void spread(long n, long h, long w, long c, long oh, long ow, const stored *left, const uint8_t *place,
-                   stored *x) {
-    if (2 * oh < h || 2 * ow < w) memset(x, 0, n * h * w * c * sizeof(stored));
-    for (long at = 0; at < n * oh * ow; at++)
-        for (int corner = 0; corner < 4; corner++) {
-            long up = 2 * (at / ow % oh) + corner / 2, along = 2 * (at % ow) + corner % 2;
-            if (up < h && along < w)
-                put(left + at * c, place + at * c, (uint8_t)corner, c, x + ((at / (oh * ow) * h + up) * w + along) * c);
-        }
-}
-
-/* The other way: of maps (n, h, w, c) what lies at each window's largest place. */
-EXPORT void pick(long n, long h, long w, long c, long oh, long ow, const stored *x, const uint8_t *place,
-                 stored *restrict left) {
-    for (long at = 0; at < n * oh * ow; at++) {
-        long i = at / ow % oh, j = at % ow;
-        const stored *a = x + ((at / (oh * ow) * h + 2 * i) * w + 2 * j) * c;
+/* Of a map (n, h, w, c) what lies at each window's largest place. */
+EXPORT void pick(const Shape *s, const stored *x, const uint8_t *place, stored *restrict left) {
+    long h = s->h, w = s->w, c = s->c;
+    for (long at = 0; at < s->n * s->oh * s->ow; at++) {
+        long i = at / s->ow % s->oh, j = at % s->ow;
+        const stored *a = x + ((at / (s->oh * s->ow) * h + 2 * i) * w + 2 * j) * c;
         /* Beyond the border, where no place is, something that can be read. */
         long right = 2 * j + 1 < w ? c : 0, down = 2 * i + 1 < h ? w * c : 0;
         const stored *b = a + right, *d = a + down, *e = a + down + right;
@@ -311,4 +261,100 @@ EXPORT void pick(long n, long h, long w, long c, long oh, long ow, const stored 
             to[k] = where[k] & 2 ? lower : upper;
         }
     }
+}
+
+/* One sample: the sums over positions of h, 2 h p, h g, g and g p, where g is the gradient by y before the ReLU. */
+static void contract(const Shape *s, const stored *restrict h, const stored *restrict grad, const stored *restrict y,
+                     const stored *restrict p, real *restrict h_sum, real *restrict h_p, real *restrict h_grad,
+                     real *restrict by_shift, real *restrict by_scale) {
+    long positions = s->oh * s->ow, c = s->c;
+    real least = s->relu ? 0 : -INFINITY;
+    for (long i = 0; i < positions; i++)
+        for (long k = 0; k < c; k++) {
+            real v = load(grad[i * c + k]), g = load(y[i * c + k]) > least ? v : 0;
+            real one = load(h[i * c + k]), at = load(p[i * c + k]);
+            h_sum[k] += one;
+            h_p[k] += 2 * one * at;
+            h_grad[k] += one * g;
+            by_shift[k] += g;
+            by_scale[k] += g * at;
+        }
+}
+
+/* One sample: the gradients by `backward`'s grad and by p, from coefficients (c). */
+static void compose(const Shape *s, const stored *restrict h, const stored *restrict grad, const stored *restrict y,
+                    const stored *restrict p, const real *restrict scale, const real *restrict cross,
+                    const real *restrict constant, const real *restrict by_square, const real *restrict by_first,
+                    const real *restrict by_second, stored *restrict by_grad, stored *restrict by_p) {
+    long positions = s->oh * s->ow, c = s->c;
+    real least = s->relu ? 0 : -INFINITY;
+    for (long i = 0; i < positions; i++)
+        for (long k = 0; k < c; k++) {
+            real v = load(grad[i * c + k]), one = load(h[i * c + k]), at = load(p[i * c + k]);
+            int passes = load(y[i * c + k]) > least;
+            real g = passes ? v : 0, by_g = scale[k] * one + cross[k] * at + constant[k];
+            by_grad[i * c + k] = store(passes ? by_g : 0);
+            by_p[i * c + k] = store(cross[k] * g + 2 * (by_square[k] * one + by_second[k] * at) + by_first[k]);
+        }
+}
+
+/* The gradients of `backward`'s gradients, where h (n, oh, ow, c) comes to that by p, and u and v (c) to those by weight
+ * and bias. Adds to `by_weight` (c).
+ *
+ * They are those of the sum over samples and channels of
+ *     weight r (hg - a h0) + b (hp - 2 mean h0) + u r z + v a, with b = -1/2 weight r^3 z
+ * where r is one over the deviation, a and d are the sums of g and of g p, z is d - mean a, hg is the sum of h g, and h0
+ * and hp are what `mix` makes of the sums of h and of 2 h p. */
+EXPORT void second(const Shape *s, const stored *h, const stored *grad, const stored *y, const stored *p,
+                   const real *weight, const real *moments, const real *scale, const real *u, const real *v,
+                   stored *by_grad, stored *by_p, double *by_weight) {
+    long c = s->c, all = s->n * c, to = s->oh * s->ow * c;
+    const real *first = moments, *second = moments + all;
+    real *memory = calloc(10 * all + 8 * c, sizeof(real));
+    real *h_sum = memory, *h_p = h_sum + all, *h_grad = h_p + all, *by_shift = h_grad + all, *by_scale = by_shift + all;
+    real *cross = by_scale + all, *constant = cross + all;
+    real *by_square = constant + all, *by_first = by_square + all, *by_second = by_first + all;
+    real *support = by_second + all, *mixed = support + 5 * c;
+    int two_passes = s->share > 0 && s->reference;
+    for (long n = 0; n < s->n; n++) {
+        long at = n * c;
+        contract(s, h + n * to, grad + n * to, y + n * to, p + n * to, h_sum + at, h_p + at, h_grad + at, by_shift + at,
+                 by_scale + at);
+        if (two_passes && n < s->reference) {
+            double positions = (double)(s->oh * s->ow) * s->reference;
+            for (long k = 0; k < c; k++) {
+                support[k] += (real)(h_sum[at + k] / positions);
+                support[c + k] += (real)(h_p[at + k] / positions);
+            }
+        }
+        if (two_passes && n + 1 < s->n) continue;
+        for (long m = two_passes ? 0 : n; m <= n; m++) {
+            mix(s, h_sum + m * c, two_passes ? support : 0, mixed);
+            mix(s, h_p + m * c, two_passes ? support + c : 0, mixed + c);
+            for (long k = 0; k < c; k++) {
+                long i = m * c + k;
+                double mean = first[i], variance = second[i] - (real)mean * (real)mean, moves = variance > 0;
+                double r = 1 / sqrt((moves ? variance : 0) + s->eps), cube = -0.5 * moves * r * r * r;
+                double a = by_shift[i], z = by_scale[i] - a * mean, hg = h_grad[i] - a * mixed[k];
+                double bent = mixed[c + k] - 2 * mean * mixed[k], b = cube * weight[k] * z;
+                double by_z = cube * weight[k] * bent + u[k] * r;
+                double by_r = weight[k] * hg - 1.5 * moves * r * r * weight[k] * z * bent + u[k] * z;
+                by_weight[k] += r * hg + cube * z * bent;
+                cross[i] = (real)by_z;
+                constant[i] = (real)(v[k] - scale[i] * mixed[k] - mean * by_z);
+                by_square[i] = (real)b;
+                by_second[i] = (real)(cube * by_r);
+                by_first[i] = (real)(-a * by_z - 2 * (mixed[k] * b + mean * cube * by_r));
+                support[2 * c + k] += by_square[i], support[3 * c + k] += by_first[i], support[4 * c + k] += by_second[i];
+            }
+        }
+        for (long m = two_passes ? 0 : n; m <= n; m++) {
+            mix_back(s, m, by_square + m * c, support + 2 * c, mixed);
+            mix_back(s, m, by_first + m * c, support + 3 * c, mixed + c);
+            mix_back(s, m, by_second + m * c, support + 4 * c, mixed + 2 * c);
+            compose(s, h + m * to, grad + m * to, y + m * to, p + m * to, scale + m * c, cross + m * c, constant + m * c,
+                    mixed, mixed + c, mixed + 2 * c, by_grad + m * to, by_p + m * to);
+        }
+    }
+    free(memory);
 }

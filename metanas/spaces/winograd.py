@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from metanas.native import address, library, takes
-from metanas.spaces.maps import laid_out
+from metanas.native import address, laid_out, library, takes
 
 SOURCE = Path(__file__).with_name("winograd.c")
 KERNELS = (3, 5)
