@@ -15,7 +15,7 @@ from metanas.learning.learner import Learner, Precision, native_precision
 from metanas.learning.worker import TRAINING, WARM_UP, Sampler, Worker
 from metanas.native import lacking
 from metanas.seeding import stream, torch_stream
-from metanas.spaces import fused, winograd
+from metanas.spaces import fused, images, winograd
 from metanas.spaces.cells import Cells
 from metanas.spaces.conv4 import Conv4
 from metanas.spaces.mobile import Mobile
@@ -188,8 +188,8 @@ def uncompiled(config: RunConfig) -> str | None:
     """Why no operations are compiled for this processor, so that training takes longer; None where they are."""
     if _device() != "cpu":
         return None
-    single = [(winograd.SOURCE, torch.float32)] if (precision := precision_of(config)) == "float32" else []
-    return lacking((fused.SOURCE, getattr(torch, precision)), *single)
+    convolutions = (images.SOURCE, winograd.SOURCE) if (precision := precision_of(config)) == "float32" else ()
+    return lacking(*((source, getattr(torch, precision)) for source in (fused.SOURCE, *convolutions)))
 
 
 @dataclass(frozen=True)

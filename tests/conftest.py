@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 
 from metanas.native import lacking
-from metanas.spaces import fused, winograd
+from metanas.spaces import fused, images, winograd
 
 # A busy machine makes no test fail: what takes long is no mistake.
 settings.register_profile("untimed", deadline=None)
@@ -42,6 +42,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def compiler() -> None:
     """Skips where nothing can be compiled, which CI does not accept."""
-    if (found := lacking(*((source, torch.float64) for source in (fused.SOURCE, winograd.SOURCE)))) is not None:
+    sources = (fused.SOURCE, images.SOURCE, winograd.SOURCE)
+    if (found := lacking(*((source, torch.float64) for source in sources))) is not None:
         assert not os.environ.get("CI"), found
         pytest.skip(f"nothing can be compiled here: {found}")

@@ -32,9 +32,10 @@ _LIBRARIES = (
         "compiled code",
         "import os, sys, tempfile, torch\n"
         "from metanas.native import lacking\n"
-        "from metanas.spaces import fused, winograd\n"
+        "from metanas.spaces import fused, images, winograd\n"
         "with tempfile.TemporaryDirectory() as os.environ['METANAS_CACHE']:\n"
-        "    why = lacking((fused.SOURCE, torch.bfloat16), (winograd.SOURCE, torch.float32))\n"
+        "    single = ((source, torch.float32) for source in (images.SOURCE, winograd.SOURCE))\n"
+        "    why = lacking((fused.SOURCE, torch.bfloat16), *single)\n"
         "sys.exit(why) if why else print('made for this processor')",
         "install a C compiler or name it in CC: without it training takes up to twice as long",
     ),

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from metanas.native import address, laid_out, library, takes
+from metanas.spaces import images
 
 SOURCE = Path(__file__).with_name("winograd.c")
 KERNELS = (3, 5)
@@ -34,12 +35,14 @@ TRANSFORM, WEIGHT, BY_WEIGHT = 16, 10, 3
 
 
 class Convolution(nn.Conv2d):
-    """A convolution that takes the faster way."""
+    """A convolution that takes the faster way: this one, that of `metanas/spaces/images.py`, or PyTorch's."""
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not self._suits(input, weight):
             plain: Tensor = super()._conv_forward(input, weight, bias)
             return plain
+        if _of_images(input):
+            return images.convolve(input, weight, bias)
         y = convolve(input, weight)
         return y if bias is None else y + bias[:, None, None]
 
@@ -48,9 +51,15 @@ class Convolution(nn.Conv2d):
         half = (kernel[0] // 2,) * 2
         keeps_size = kernel[0] in KERNELS and kernel[0] == kernel[1] and self.padding == half
         ordinary = self.stride == self.dilation == (1, 1) and self.groups == 1 and self.padding_mode == "zeros"
-        whole = x.dim() == 4 and x.shape[1] == c and c % LANES == d % LANES == 0
+        whole = x.dim() == 4 and x.shape[1] == c and d % LANES == 0 and (c % LANES == 0 or _of_images(x))
         single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        return keeps_size and ordinary and whole and single and torch.get_num_threads() == 1 and takes(SOURCE, x)
+        alone = single and torch.get_num_threads() == 1
+        return keeps_size and ordinary and whole and alone and takes(images.SOURCE if _of_images(x) else SOURCE, x)
+
+
+def _of_images(x: Tensor) -> bool:
+    """As images are: of few channels, and without a gradient."""
+    return x.shape[1] in images.CHANNELS and not x.requires_grad
 
 
 def convolve(x: Tensor, weight: Tensor) -> Tensor:
