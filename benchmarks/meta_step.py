@@ -5,15 +5,15 @@ the time measured and learn2learn gets them ready-made. The network is Conv-4, t
 the elastic stages, with sample normalisation; learn2learn trains the same written with PyTorch's own modules, from the
 same weights, in float32 on two threads, which is how it comes. Its inner loop starts from the head that metanas's does
 (Proto-MAML; Triantafillou et al. 2020), so that both compute the same thing. Metanas computes in the precision that
-pays here, and in float32. Afterwards all, from the same weights by the same number of steps on the same episodes,
-answer the same validation episodes: one whose accuracy is further from its peer's than chance and rounding take it, as
-MARGINS says, ends in an error.
+`auto` takes here, and in float32. Afterwards all, from the same weights by the same number of steps on the same
+episodes, answer the same validation episodes: one whose accuracy is further from its peer's than chance and rounding
+take it, as MARGINS says, ends in an error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,16 @@ from torch.nn import functional as F
 from benchmarks.digits import configuration
 from benchmarks.rounds import arguments, finish, in_turn, peer_module, ratio, run, spread, table
 from metanas.api import Architecture, Cost
-from metanas.assembly import CONV4, SUPERNET, WorkerRecipe, make_executor, make_learner, make_pool, make_samplers
+from metanas.assembly import (
+    CONV4,
+    SUPERNET,
+    WorkerRecipe,
+    make_executor,
+    make_learner,
+    make_pool,
+    make_samplers,
+    precision_of,
+)
 from metanas.config import RunConfig
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor
@@ -49,10 +58,10 @@ PEAK_SIZE, PEAK_REPEATS = 2048, 10
 RATE, INNER_RATE = 1e-3, 0.05
 METHODS: tuple[Method, ...] = ("fomaml", "maml")
 PRECISIONS: tuple[Precision, ...] = tuple(dict.fromkeys((native_precision("cpu"), "float32")))
-"""The first is what `precision: auto` means on this processor."""
+"""What this processor has instructions for."""
 
 
-def run_config(method: Method, precision: Precision) -> RunConfig:
+def run_config(method: Method, precision: Precision | Literal["auto"]) -> RunConfig:
     """With sample normalisation, which asks no other sample, so that both sides compute the same."""
     rates = {"body_rate": INNER_RATE, "head_rate": INNER_RATE, "learned_rates": False}
     inner = {"steps": INNER, "method": method, **rates}
@@ -204,7 +213,8 @@ def main() -> None:
     config = run_config("fomaml", "float32")
     samplers = make_samplers(config, make_pool(config, None))
     episodes = [samplers["train"].episode(index) for index in range(STEPS * TASKS)]
-    settings, native = [(m, p) for m in METHODS for p in PRECISIONS], PRECISIONS[0]
+    auto = {method: precision_of(run_config(method, "auto")) for method in METHODS}
+    settings = [(m, p) for m in METHODS for p in PRECISIONS if p in (auto[m], "float32")]
     keys: dict[str, Any] = {}
     with ExitStack() as stack:
         executors = {s: stack.enter_context(make_executor(WorkerRecipe(run_config(*s)))) for s in settings}
@@ -233,7 +243,7 @@ def main() -> None:
                 for name, values in seconds.items()
             ]
             table(("two cores", "steps/s", "times learn2learn's"), rows)
-            speed = operations(network, architecture) * STEPS / seconds[f"metanas fomaml {native}"]
+            speed = operations(network, architecture) * STEPS / seconds[f"metanas fomaml {auto['fomaml']}"]
             share = ratio(speed, peak)
             print(
                 f"{title}: {spread(speed / 1e9)} GFLOP/s first order; the matrix-product peak is {spread(peak / 1e9)}, "
@@ -248,8 +258,8 @@ def main() -> None:
             print()
             suffix = "" if network == CONV4 else "_default"
             keys |= {
-                "first_order_ratio" + suffix: found[f"metanas fomaml {native}"],
-                "second_order_ratio" + suffix: found[f"metanas maml {native}"],
+                "first_order_ratio" + suffix: found[f"metanas fomaml {auto['fomaml']}"],
+                "second_order_ratio" + suffix: found[f"metanas maml {auto['maml']}"],
                 "float32_ratio" + suffix: found["metanas fomaml float32"],
                 "float32_second_order_ratio" + suffix: found["metanas maml float32"],
                 "peak_fraction" + suffix: share,

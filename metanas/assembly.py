@@ -12,6 +12,7 @@ from metanas.config import RunConfig, SearchConfig, SpaceConfig, load_config, re
 from metanas.errors import MetanasError
 from metanas.learning.executor import Executor, executor_for
 from metanas.learning.learner import Learner, Precision, native_precision
+from metanas.learning.meta import Method
 from metanas.learning.worker import TRAINING, WARM_UP, Sampler, Worker
 from metanas.native import lacking
 from metanas.seeding import stream, torch_stream
@@ -32,6 +33,8 @@ CONV4 = "conv-4"
 RANDOM = "random architecture"
 NETWORKS = (SUPERNET, CONV4, RANDOM)
 FOLDERS = "episode folders"
+CURVED: tuple[Method, ...] = ("maml", "difference")
+"""Their meta-gradients hold second derivatives of the body, which bfloat16 rounds away (docs/learning.md)."""
 
 
 def make_space(config: RunConfig | SearchConfig) -> Space:
@@ -77,7 +80,10 @@ def make_learner(config: RunConfig, network: str = SUPERNET, device: str = "cpu"
 
 def precision_of(config: RunConfig) -> Precision:
     """What the configuration says, or what `auto` means here."""
-    return native_precision(_device()) if config.precision == "auto" else config.precision
+    if config.precision != "auto":
+        return config.precision
+    rounds_away = config.inner.steps > 0 and config.inner.method in CURVED
+    return "float32" if rounds_away else native_precision(_device())
 
 
 def answering_precision(config: RunConfig, device: str | None = None) -> Precision:

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.datasets import load_digits
 
-from metanas.assembly import make_pool, make_samplers, make_space
+from metanas.assembly import make_pool, make_samplers, make_space, precision_of
 from metanas.commands.evaluation import evaluate
 from metanas.commands.progress import describe
 from metanas.commands.report import write_report
@@ -392,6 +392,24 @@ class TestStrategies:
 
 class TestPrecision:
     """`auto` is settled where a run begins: what goes on from its folder computes alike on any machine."""
+
+    @pytest.mark.parametrize(
+        ("method", "steps", "precision"),
+        [
+            ("maml", 1, "float32"),
+            ("difference", 2, "float32"),
+            ("maml", 0, "bfloat16"),
+            ("fomaml", 1, "bfloat16"),
+            ("anil", 1, "bfloat16"),
+        ],
+    )
+    def test_second_derivatives_of_the_body_are_in_single_precision(
+        self, monkeypatch: pytest.MonkeyPatch, method: str, steps: int, precision: str
+    ) -> None:
+        monkeypatch.setattr("metanas.assembly.native_precision", lambda device: "bfloat16")
+        inner = TINY["inner"] | {"method": method, "steps": steps}
+        assert precision_of(tiny_config(precision="auto", inner=inner)) == precision
+        assert precision_of(tiny_config(precision="bfloat16", inner=inner)) == "bfloat16"
 
     @pytest.mark.parametrize(("native", "other"), [("bfloat16", "float32"), ("float32", "bfloat16")])
     def test_a_run_resumed_elsewhere_goes_on_in_its_own(
