@@ -21,13 +21,16 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
-from metanas.assembly import CONV4, RANDOM
+from metanas.assembly import CONV4, RANDOM, make_learner
 from metanas.cli import main
 from metanas.commands.baselines import meta_train_alone
 from metanas.commands.model import adapt, load_model, predict
+from metanas.learning.transfer import fine_tune, from_scratch
 from metanas.run import RunFolder
+from metanas.seeding import torch_stream
 from metanas.store import Store
 from predictors.saved import read_predictor
 from predictors.versions import Versions
@@ -383,8 +386,8 @@ class TestModel:
         support = samples_of(_read_line(folder, run.config, None, print))
         images = torch.from_numpy(np.stack([np.asarray(Image.open(file))[None] for file in files])).float() / 255
         with torch.no_grad():
-            features = model.network(torch.cat([support.inputs, images]), len(support.inputs))
-        expected = torch.softmax(apply_head(model.head, features[len(support.inputs) :]), 1)
+            features = model.members[0].network(torch.cat([support.inputs, images]), len(support.inputs))
+        expected = torch.softmax(apply_head(model.members[0].head, features[len(support.inputs) :]), 1)
         answers = torch.tensor([list(answer["probabilities"].values()) for answer in predict(model, files)])
         torch.testing.assert_close(answers, expected, atol=1e-5, rtol=1e-4)
 
@@ -413,8 +416,50 @@ class TestModel:
             assert torch.get_num_threads() == threads
         torch.set_num_threads(before)
         assert models[0].expected == models[1].expected
-        for name, weight in models[0].network.state_dict().items():
-            torch.testing.assert_close(models[1].network.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+        for name, weight in models[0].members[0].network.state_dict().items():
+            torch.testing.assert_close(models[1].members[0].network.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
+
+    def test_with_scratch_two_networks_answer(self, trained: Path, digits: tuple[Path, list[Path]]) -> None:
+        """The one is adapted as without, the other by hand; saved and loaded they answer as they did."""
+        from metanas.commands.model import _read_line
+        from metanas.learning.samples import samples_of
+
+        folder, files = digits
+        alone = adapt(RunFolder(trained), folder, folder.parent / "alone")
+        run = with_scratch(trained, folder.parent / "both")
+        made = adapt(run, folder, folder.parent / "mixed")
+        learner, support = make_learner(run.config), samples_of(_read_line(folder, run.config, None, print))
+        generator = torch_stream(run.config.seed, "scratch", 0)
+        fresh, how = from_scratch(learner, run.config.adaptation, generator)
+        weights = fine_tune(fresh, made.architecture, support, how, generator)
+        images = torch.from_numpy(np.stack([np.asarray(Image.open(file))[None] for file in files])).float() / 255
+        by_hand = torch.softmax(fresh.logits(made.architecture, weights, support.inputs, images), 1)
+        expected = (alone.probabilities(images) + by_hand) / 2
+        torch.testing.assert_close(made.probabilities(images), expected, atol=1e-4, rtol=1e-3)
+        loaded = load_model(folder.parent / "mixed")
+        torch.testing.assert_close(loaded.probabilities(images), made.probabilities(images))
+        assert not torch.allclose(expected, alone.probabilities(images), atol=1e-2)
+
+    def test_a_model_without_one_of_its_networks_is_refused(
+        self, metanas: Command, trained: Path, digits: tuple[Path, list[Path]]
+    ) -> None:
+        folder, files = digits
+        adapt(with_scratch(trained, Path("both")), folder, Path("model"))
+        weights = Path("model/weights.safetensors")
+        save_file({name: t for name, t in load_file(weights).items() if not name.startswith("scratch.")}, weights)
+        code, _, err = metanas("predict", "model", *files)
+        assert code == 2
+        assert "weights.safetensors is not of the network" in err
+
+
+def with_scratch(run: Path, copy: Path) -> RunFolder:
+    """A copy of a run, whose adaptation sets a network from scratch beside the adapted one."""
+    shutil.copytree(run, copy)
+    file = copy / "config.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["adaptation"]["with_scratch"] = True
+    file.write_text(yaml.safe_dump(content))
+    return RunFolder(copy)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,14 +12,12 @@ from metanas.learning.learner import Learner
 from metanas.learning.problems import accuracy
 from metanas.learning.samples import support_of
 from metanas.learning.trainer import MetaTrainer
-from metanas.learning.transfer import Adaptation, answers, choose, fine_tune
+from metanas.learning.transfer import Adaptation, answers, choose, fine_tune, from_scratch, mixture
 from metanas.learning.worker import NamedEpisode, Worker
 from metanas.search.schedule import SearchSettings, training_episodes
 from metanas.seeding import torch_stream
 from metanas.spaces.ops import scheduled_drop_path
 
-SCRATCH_STEPS = 20
-"""Gradient steps from random weights, or as many as the inner loop and adaptation make where these are more."""
 CHUNK = 50
 """Outer steps between two reports of a baseline's training."""
 
@@ -45,17 +43,13 @@ class AdaptationJob:
     def run(self, worker: Worker) -> Score:
         episode, learner = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
         seed = worker.samplers[self.split].seed
-        support = support_of(episode)
-        architecture = choose(learner, self.architectures, support)
-        weights = fine_tune(
-            learner,
-            architecture,
-            support,
-            self.adaptation,
-            torch_stream(seed, "adaptation", self.episode),
-        )
-        logits = answers(learner, architecture, weights, support.inputs, episode.query_inputs, self.adaptation)
-        return Score(_accuracy(logits, episode), architecture)
+        architecture = choose(learner, self.architectures, support_of(episode))
+        generator = torch_stream(seed, "adaptation", self.episode)
+        logits = [_adapted(learner, architecture, episode, self.adaptation, generator)]
+        if self.adaptation.with_scratch:
+            generator = torch_stream(seed, "scratch", self.episode)
+            logits.append(_from_scratch(learner, architecture, episode, self.adaptation, generator))
+        return Score(_accuracy(mixture(logits), episode), architecture)
 
 
 @dataclass(frozen=True)
@@ -86,13 +80,7 @@ class ScratchJob(_OneArchitecture):
     def run(self, worker: Worker) -> Score:
         episode, trained = worker.samplers[self.split].episode(self.episode), worker.learners[self.network]
         generator = torch_stream(worker.samplers[self.split].seed, "scratch", self.episode)
-        inner = replace(trained.inner, steps=0)  # random weights have learned to be adapted by none
-        fresh = Learner.drawn(trained.supernet.space, inner, trained.precision, generator, trained.device)
-        support = support_of(episode)
-        steps = max(SCRATCH_STEPS, trained.inner.steps + self.adaptation.steps)
-        how = replace(self.adaptation, steps=steps, body_rate=3e-3, head_rate=1e-2)
-        weights = fine_tune(fresh, self.architecture, support, how, generator)
-        logits = answers(fresh, self.architecture, weights, support.inputs, episode.query_inputs, how)
+        logits = _from_scratch(trained, self.architecture, episode, self.adaptation, generator)
         return Score(_accuracy(logits, episode), self.architecture)
 
 
@@ -135,5 +123,22 @@ def meta_train_alone(
             )
 
 
-def _accuracy(logits: torch.Tensor, episode: NamedEpisode) -> float:
-    return float(accuracy(logits, episode.query_labels.to(logits.device)))
+def _adapted(
+    learner: Learner, architecture: Architecture, episode: NamedEpisode, how: Adaptation, generator: torch.Generator
+) -> torch.Tensor:
+    """Logits of the queries, by the weights of `learner` fine-tuned on the support set."""
+    support = support_of(episode)
+    weights = fine_tune(learner, architecture, support, how, generator)
+    return answers(learner, architecture, weights, support.inputs, episode.query_inputs, how)
+
+
+def _from_scratch(
+    trained: Learner, architecture: Architecture, episode: NamedEpisode, how: Adaptation, generator: torch.Generator
+) -> torch.Tensor:
+    """Logits of the queries, by random weights trained on the support set."""
+    fresh, longer = from_scratch(trained, how, generator)
+    return _adapted(fresh, architecture, episode, longer, generator)
+
+
+def _accuracy(scores: torch.Tensor, episode: NamedEpisode) -> float:
+    return float(accuracy(scores, episode.query_labels.to(scores.device)))

@@ -25,7 +25,7 @@ from metanas.learning.inner import HEAD, Weights, apply_head
 from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples, samples_of
 from metanas.learning.supernet import SuperNet
-from metanas.learning.transfer import Adaptation, answers, choose, fine_tune, folds, over_turns
+from metanas.learning.transfer import Adaptation, answers, choose, fine_tune, folds, from_scratch, mixture, over_turns
 from metanas.measuring.task_description import TaskDescriber
 from metanas.parsing import parse
 from metanas.run import RunFolder
@@ -39,6 +39,8 @@ from tasks.sources import Where
 from tasks.sources.folder import SUFFIXES
 from tasks.sources.folder import load as load_folder
 from tasks.task import Task
+
+PREFIXES = ("", "scratch.")  # of the members in weights.safetensors: the adapted network, the one from scratch
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,28 @@ class Adapted:
 
 
 @dataclass(frozen=True)
-class Model(Adapted):
-    """A network for one task: plain features with recorded support statistics, and a linear head."""
+class Member:
+    """Plain features with recorded support statistics, and a linear head."""
 
     network: Features
     head: dict[str, Tensor]
 
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, K) for images (N, C, H, W) in [0, 1]."""
+        return apply_head(self.head, self.network(images, 0))
+
+
+@dataclass(frozen=True)
+class Model(Adapted):
+    """For one task the adapted network, and where adaptation asks for it the one trained from scratch."""
+
+    members: tuple[Member, ...]
+
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, K) for images (N, C, H, W) in [0, 1]; each answer depends on its own image alone."""
-        logits = over_turns(
-            lambda views: apply_head(self.head, self.network(views, 0)), images, self.config.adaptation.turns
-        )
-        return torch.softmax(logits, 1)
+        turns = self.config.adaptation.turns
+        return mixture([over_turns(member.logits, images, turns) for member in self.members])
 
 
 def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: None, groups: str | None = None) -> Model:
@@ -99,17 +110,10 @@ def adapt(run: RunFolder, folder: Path, out: Path, show: Show = lambda event: No
         architecture = choose(learner, asked.best(task), support, line.groups)
     held_out = folds(support.labels.numpy(), config.adaptation.folds, stream(config.seed, "folds"), line.groups)
     supports = [support, *(_without(support, rows) for rows in held_out)]
-    weights, *tuned = _fine_tuned(learner, architecture, supports, config)
+    found, *tuned = _fine_tuned(learner, architecture, supports, config)
     expected = _expected(learner, architecture, support, held_out, tuned, config.adaptation)
-    head = {name: weights[name] for name in HEAD}
-    body = {name: weight for name, weight in weights.items() if name not in HEAD}
-    network = learner.supernet.space.build(architecture)
-    network.load_state_dict(body, strict=False)
-    record_statistics(network, True)
-    with torch.no_grad():
-        network(support.inputs, len(support.inputs))
-    record_statistics(network, False)
-    model = Model(config, architecture, line.classes, expected, network.requires_grad_(False), head)
+    members = tuple(_member(learner.supernet.space.build(architecture), weights, support.inputs) for weights in found)
+    model = Model(config, architecture, line.classes, expected, members)
     _save(model, out, run)
     return model
 
@@ -122,11 +126,10 @@ def load_model(path: Path) -> Model:
     except (OSError, ValueError, SafetensorError) as error:
         raise MetanasError(f"'{path}' is no adapted model ({error}); make one with `metanas adapt`.") from error
     about = parse(Adapted, content, str(path / "model.json"))
-    network = make_space(about.config).build(about.architecture)
+    space, prefixes = make_space(about.config), PREFIXES if about.config.adaptation.with_scratch else PREFIXES[:1]
     try:
-        network.load_state_dict({n.removeprefix("body."): t for n, t in tensors.items() if n.startswith("body.")})
-        head = {name: tensors[name] for name in HEAD}
-        fits = len(head["head.bias"]) == len(about.classes)
+        members = tuple(_loaded(space.build(about.architecture), tensors, prefix) for prefix in prefixes)
+        fits = all(len(member.head["head.bias"]) == len(about.classes) for member in members)
     except (RuntimeError, KeyError):
         fits = False
     if not fits:
@@ -134,7 +137,7 @@ def load_model(path: Path) -> Model:
             f"'{path}' is no adapted model: its weights.safetensors is not of the network and the classes of its "
             "model.json; copy both again, or make it anew with `metanas adapt`."
         )
-    return Model(**vars(about), network=network.requires_grad_(False), head=head)
+    return Model(**vars(about), members=members)
 
 
 def predict(model: Model, files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -185,21 +188,26 @@ def _read_line(folder: Path, config: RunConfig, groups: str | None, show: Show) 
 
 def _fine_tuned(
     learner: Learner, architecture: Architecture, supports: Sequence[Samples], config: RunConfig
-) -> list[Weights]:
-    """Weights adapted to each support set, their steps in the precision that pays here.
+) -> list[list[Weights]]:
+    """For each support set the weights of every member, their steps in the precision that pays here.
 
     A thread each: their batches are too small for more than one core.
     """
     adaptation, precision = config.adaptation, answering_precision(config, "cpu")
     threads = torch.get_num_threads()
 
-    def one(number: int) -> Weights:
+    def one(number: int) -> list[Weights]:
         torch.set_num_threads(1)
         # A SuperNet of its own: running a network puts weights into it, which threads must not see of each other.
         supernet = SuperNet(learner.supernet.space, learner.supernet.shared)
         alone = Learner(supernet, learner.meta, learner.inner, precision)
         generator = torch_stream(config.seed, "adapt", number)
-        return fine_tune(alone, architecture, supports[number], adaptation, generator)
+        found = [fine_tune(alone, architecture, supports[number], adaptation, generator)]
+        if adaptation.with_scratch:
+            generator = torch_stream(config.seed, "scratch", number)
+            fresh, longer = from_scratch(alone, adaptation, generator)
+            found.append(fine_tune(fresh, architecture, supports[number], longer, generator))
+        return found
 
     with one_thread(), ThreadPoolExecutor(threads) as pool:
         return list(pool.map(one, range(len(supports))))
@@ -210,17 +218,17 @@ def _expected(
     architecture: Architecture,
     support: Samples,
     held_out: Sequence[np.ndarray],
-    tuned: Sequence[Weights],
+    tuned: Sequence[Sequence[Weights]],
     how: Adaptation,
 ) -> Expected:
-    """What weights tuned without some samples say of these, over all `held_out`."""
+    """What members tuned without some samples say of these, over all `held_out`."""
     if not held_out:
         return Expected(None, None, None, 0)
     right = 0
-    for rows, weights in zip(held_out, tuned, strict=True):
+    for rows, members in zip(held_out, tuned, strict=True):
         kept, left = _without(support, rows), support.take(rows)
-        logits = answers(learner, architecture, weights, kept.inputs, left.inputs, how)
-        right += int((logits.argmax(1) == left.labels).sum())
+        logits = [answers(learner, architecture, weights, kept.inputs, left.inputs, how) for weights in members]
+        right += int((mixture(logits).argmax(1) == left.labels).sum())
     count = len(support.labels)
     low, high = wilson(right, count)
     return Expected(right / count, low, high, count)
@@ -230,8 +238,26 @@ def _without(support: Samples, rows: np.ndarray) -> Samples:
     return support.take(np.setdiff1d(np.arange(len(support.labels)), rows))
 
 
+def _member(network: Features, weights: Weights, support: Tensor) -> Member:
+    network.load_state_dict({name: weight for name, weight in weights.items() if name not in HEAD}, strict=False)
+    record_statistics(network, True)
+    with torch.no_grad():
+        network(support, len(support))
+    record_statistics(network, False)
+    return Member(network.requires_grad_(False), {name: weights[name] for name in HEAD})
+
+
+def _loaded(network: Features, tensors: dict[str, Tensor], prefix: str) -> Member:
+    body = prefix + "body."
+    network.load_state_dict({n.removeprefix(body): t for n, t in tensors.items() if n.startswith(body)})
+    return Member(network.requires_grad_(False), {name: tensors[prefix + name] for name in HEAD})
+
+
 def _save(model: Model, out: Path, run: RunFolder) -> None:
-    tensors = {f"body.{name}": tensor for name, tensor in model.network.state_dict().items()} | model.head
+    tensors: dict[str, Tensor] = {}
+    for prefix, member in zip(PREFIXES, model.members, strict=False):
+        tensors |= {f"{prefix}body.{name}": tensor for name, tensor in member.network.state_dict().items()}
+        tensors |= {prefix + name: tensor for name, tensor in member.head.items()}
     save_arrays(out / "weights.safetensors", {name: tensor.numpy() for name, tensor in tensors.items()})
     content = {
         "classes": model.classes,

@@ -1,7 +1,7 @@
 """A new task: choose an architecture on its support set, adapt it in a few gradient steps, say what to expect."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -23,6 +23,8 @@ from tasks.augment import augmentation
 SIGNIFICANT = 0.05
 COPIES = 4
 """Augmented copies of each sample that show how its class spreads."""
+SCRATCH_STEPS = 20
+"""Gradient steps from random weights, or as many as the inner loop and adaptation make where these are more."""
 
 Score = Callable[[Tensor], Tensor]
 
@@ -35,7 +37,8 @@ class Adaptation:
     augmented copy of the support set. The first of `candidates` architectures is adapted, unless another does
     significantly better on the support set; `folds` of that set tell what accuracy to expect. With `turns` an answer is
     the mean over a sample's quarter turns and mirror images: for what has no upright, at eight times the work of an
-    answer.
+    answer. `with_scratch` sets beside the adapted network the same one trained from random weights, and an answer is
+    the mean of the probabilities of both: for what may be unlike all that was learned from, at twice the work.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -47,6 +50,7 @@ class Adaptation:
     candidates: PositiveInt = 4
     folds: NonNegativeInt = 5
     turns: bool = False
+    with_scratch: bool = False
 
     def __post_init__(self) -> None:
         """Raises MetanasError for an augmentation that does not exist."""
@@ -156,11 +160,24 @@ def fine_tune(
     return adapted | learner.discriminant(architecture, adapted, support.inputs, copies, support.labels, support.ways)
 
 
+def from_scratch(learner: Learner, adaptation: Adaptation, generator: torch.Generator) -> tuple[Learner, Adaptation]:
+    """Random weights in place of the learned ones, and how a support set alone teaches them."""
+    inner = replace(learner.inner, steps=0)  # random weights have learned to be adapted by none
+    fresh = Learner.drawn(learner.supernet.space, inner, learner.precision, generator, learner.device)
+    steps = max(SCRATCH_STEPS, learner.inner.steps + adaptation.steps)
+    return fresh, replace(adaptation, steps=steps, body_rate=3e-3, head_rate=1e-2)
+
+
 def answers(
     learner: Learner, architecture: Architecture, weights: Weights, support: Tensor, queries: Tensor, how: Adaptation
 ) -> Tensor:
     """Logits (Q, K) of queries by adapted weights."""
     return over_turns(lambda images: learner.logits(architecture, weights, support, images), queries, how.turns)
+
+
+def mixture(logits: Sequence[Tensor]) -> Tensor:
+    """Probabilities (Q, K): the mean of those of several networks, each by its logits (Q, K)."""
+    return torch.stack([torch.softmax(each, 1) for each in logits]).mean(0)
 
 
 def over_turns(score: Score, images: Tensor, turns: bool) -> Tensor:

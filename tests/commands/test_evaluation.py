@@ -24,7 +24,7 @@ from metanas.assembly import (
     random_architecture,
 )
 from metanas.commands import baselines, kept_scores
-from metanas.commands.baselines import ScratchJob
+from metanas.commands.baselines import AdaptationJob, ScratchJob
 from metanas.commands.candidates import candidates
 from metanas.commands.evaluation import compare, evaluate, evaluate_folders
 from metanas.commands.progress import describe
@@ -34,7 +34,7 @@ from metanas.files import save_arrays
 from metanas.learning.learner import Learner
 from metanas.learning.samples import Samples
 from metanas.learning.state import fill
-from metanas.learning.transfer import fine_tune
+from metanas.learning.transfer import fine_tune, from_scratch
 from metanas.learning.worker import Worker
 from metanas.measuring.features import ArchitectureFeatures
 from metanas.run import RunFolder
@@ -152,6 +152,27 @@ def test_from_scratch_by_hand(run: RunFolder, asked: int, made: int) -> None:
         logits = fresh.logits(run.chosen, weights, episode.support_inputs, episode.query_inputs)
         by_hand.append(float((logits.argmax(1) == episode.query_labels).float().mean()))
     assert found == pytest.approx(by_hand)
+
+
+def test_with_scratch_both_answer(run: RunFolder) -> None:
+    """The mean of the probabilities of the adapted network and of the baseline from scratch."""
+    config, trained = run.config, make_learner(run.config)
+    fill(trained, run.weights())
+    samplers, name = make_samplers(config, make_pool(config, None)), "3-way 2-shot"
+    adaptation = replace(config.adaptation, with_scratch=True)
+    worker = Worker({SUPERNET: trained}, samplers)
+    for index in range(4):
+        episode, seed = samplers[name].episode(index), samplers[name].seed
+        support, total = Samples(episode.support_inputs, episode.support_labels, 3), torch.zeros(())
+        generator = torch_stream(seed, "scratch", index)
+        fresh, longer = from_scratch(trained, adaptation, generator)
+        streams = (torch_stream(seed, "adaptation", index), generator)
+        for learner, how, stream in zip((trained, fresh), (adaptation, longer), streams, strict=True):
+            weights = fine_tune(learner, run.chosen, support, how, stream)
+            logits = learner.logits(run.chosen, weights, episode.support_inputs, episode.query_inputs)
+            total = total + torch.softmax(logits, 1)
+        found = AdaptationJob(SUPERNET, (run.chosen,), adaptation, name, index).run(worker).accuracy
+        assert found == pytest.approx(float((total.argmax(1) == episode.query_labels).float().mean()))
 
 
 def test_baselines_train_for_as_many_steps_as_the_run(

@@ -25,6 +25,8 @@ from metanas.learning.transfer import (
     choose,
     fine_tune,
     folds,
+    from_scratch,
+    mixture,
     over_turns,
 )
 from metanas.seeding import torch_stream
@@ -305,3 +307,31 @@ class TestTurns:
         )
         for other in others:
             torch.testing.assert_close(other, first)
+
+
+class TestFromScratch:
+    def test_weights_are_the_streams_and_not_the_learned_ones(self, learner: Learner) -> None:
+        one, other, again = (from_scratch(learner, Adaptation(), torch_stream(0, name))[0] for name in "aba")
+        for name, weight in again.supernet.shared.items():
+            assert torch.equal(one.supernet.shared[name], weight)
+        for drawn in (one, other):
+            names = [name for name, w in drawn.supernet.shared.items() if name.endswith("weight") and w.ndim == 4]
+            assert names
+            assert not any(torch.equal(drawn.supernet.shared[n], learner.supernet.shared[n]) for n in names)
+        assert not any(torch.equal(one.supernet.shared[n], other.supernet.shared[n]) for n in names)
+
+    @pytest.mark.parametrize(("asked", "inner", "made"), [(3, 0, 20), (30, 0, 30), (30, 2, 32)])
+    def test_it_makes_as_many_steps_as_the_learned_one_and_twenty_at_least(
+        self, learner: Learner, asked: int, inner: int, made: int
+    ) -> None:
+        steps = Inner(steps=inner)
+        taught = Learner(learner.supernet, Learner.initial_meta(learner.supernet.shared, steps), steps)
+        fresh, how = from_scratch(taught, Adaptation(steps=asked, turns=True), torch_stream(0, "x"))
+        assert (how.steps, how.turns, fresh.inner.steps) == (made, True, 0)
+
+    def test_a_mixture_is_the_mean_of_probabilities(self) -> None:
+        """Not of logits: the one that is sure outvotes the one that is not."""
+        sure, torn = torch.tensor([[4.0, 0.0]]), torch.tensor([[0.0, 0.5]])
+        expected = (torch.softmax(sure, 1) + torch.softmax(torn, 1)) / 2
+        torch.testing.assert_close(mixture([sure, torn]), expected)
+        torch.testing.assert_close(mixture([torn]), torch.softmax(torn, 1))
