@@ -128,7 +128,8 @@ def _methods(
     return [
         (
             "metanas",
-            "architecture chosen on each support set, then adapted",
+            "architecture chosen on each support set, then adapted"
+            + ("; answers averaged with those of the same one from scratch" if adaptation.with_scratch else ""),
             _adaptation_jobs(folder, config, executor, split, episodes),
         ),
         (
