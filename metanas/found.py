@@ -1,6 +1,6 @@
 """What a search of one task leaves in its folder: the architecture, its network trained anew, and how good that is."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -153,7 +153,7 @@ def train_found(
             "space": built.space.model_dump(mode="json"),
             "depth": built.depth,
             "width": built.width,
-            "image": {"size": built.image.size, "channels": built.image.channels},
+            "image": asdict(built.image),
             "classes": list(whole.classes),
             "params": costs.params,
             "macs": costs.macs,

@@ -134,7 +134,7 @@ def array_image(pixels: np.ndarray, name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
 
 
-def to_form(image: Image.Image, form: ImageForm) -> np.ndarray:
+def to_form(image: Image.Image, form: ImageForm, invert: bool = False) -> np.ndarray:
     """Pixels as uint8 (C, size, size); a change of aspect is accepted, transparency becomes white.
 
     Shrinking averages over areas, enlarging is bilinear, grey is the luma of ITU-R 601 (.299, .587, .114).
@@ -148,7 +148,20 @@ def to_form(image: Image.Image, form: ImageForm) -> np.ndarray:
     shrinks = min(image.size) >= form.size
     image = image.resize((form.size, form.size), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
     pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    pixels = pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return on_ground(255 - pixels if invert else pixels, form)
+
+
+def on_ground(pixels: np.ndarray, form: ImageForm) -> np.ndarray:
+    """Images (..., C, H, W), those with a bright rim inverted where the form asks for a dark ground.
+
+    The rim, as a fat letter may cover most of what it encloses.
+    """
+    if not form.dark_ground:
+        return pixels
+    sides = pixels[..., 0, :], pixels[..., -1, :], pixels[..., 1:-1, 0], pixels[..., 1:-1, -1]
+    bright = np.median(np.concatenate(sides, axis=-1), axis=(-2, -1)) > 127
+    return np.where(bright[..., None, None, None], 255 - pixels, pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,8 +230,7 @@ class CachedImages:
             filled.open("r+b", buffering=0) as flag_stream,
         ):
             for index in missing.tolist():
-                row = to_form(decode(index), self.form)
-                data = (255 - row if self.invert else row).tobytes()
+                data = to_form(decode(index), self.form, self.invert).tobytes()
                 try:
                     row_stream.seek(index * len(data))
                     row_stream.write(data)

@@ -29,10 +29,14 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class ImageForm:
-    """The form in which every image of a pool is delivered, whatever its file's size and colour."""
+    """The form in which every image of a pool is delivered, whatever its file's size and colour.
+
+    With `dark_ground` an image whose rim is bright is inverted: ink on paper looks like chalk on a board.
+    """
 
     size: int = 28
     channels: int = 1
+    dark_ground: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1:

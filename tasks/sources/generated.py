@@ -10,6 +10,7 @@ import numpy as np
 
 from metanas.caching import cache_folder, replacing
 from metanas.errors import MetanasError
+from tasks.cache import on_ground
 from tasks.task import ImageForm
 
 Make = Callable[[], np.ndarray]
@@ -51,7 +52,7 @@ class Generated:
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """uint8 (n, C, size, size), all channels alike."""
-        pixels = self._pixels[np.asarray(indices, dtype=np.int64), None]
+        pixels = on_ground(self._pixels[np.asarray(indices, dtype=np.int64), None], self.form)
         return pixels if self.form.channels == 1 else pixels.repeat(self.form.channels, axis=1)
 
     @cached_property

@@ -355,7 +355,7 @@ def test_unknown_keys_are_refused(tmp_path: Path) -> None:
 class TestEnlarging:
     def larger(self, data: Path, **changes: Any) -> EnlargeConfig:
         source = {"name": "spots", "kind": "npz", "path": str(data / "spots.npz")}
-        content = {"name": "larger", "data": source, "image": {"size": 12}, "depth": 2, "width": 2}
+        content = {"name": "larger", "data": source, "image": {"size": 12, "dark_ground": True}, "depth": 2, "width": 2}
         return parse(EnlargeConfig, content | {"final": {"epochs": 3, "batch": 16}} | changes, "larger")
 
     def test_cells_are_stacked_more_often_and_wider(self, data: Path, found: dict[str, Path], tmp_path: Path) -> None:
@@ -370,6 +370,7 @@ class TestEnlarging:
         parts = read_task(config, None)[1]
         assert parts.test.inputs.shape[2:] == (12, 12)
         assert accuracy(network, parts.test) == result["test"] > 0.6
+        assert result["image"] == {"size": 12, "channels": 1, "dark_ground": True}
         assert (tmp_path / "larger" / "config.yaml").read_text() == as_yaml(config)
         with pytest.raises(MetanasError, match="already holds a run"):
             enlarge_run(found["regularized"], config, tmp_path / "larger")

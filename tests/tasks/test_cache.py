@@ -5,7 +5,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +79,24 @@ def test_another_content_form_or_ink_is_another_cache() -> None:
         CachedImages(Counted(3, "a"), ImageForm(5)),
         CachedImages(Counted(3, "a"), ImageForm(4, 3)),
         CachedImages(Counted(3, "a"), ImageForm(4), invert=True),
+        CachedImages(Counted(3, "a"), ImageForm(4, dark_ground=True)),
     ):
         images.read([1, 2])
         assert isinstance(images.originals, Counted)
         assert images.originals.decoded == [1, 2]
     inverted = CachedImages(Counted(3, "a"), ImageForm(4), invert=True).read([1, 2])
     np.testing.assert_array_equal(inverted, 255 - first)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("invert", [False, True])
+def test_ink_on_paper_and_chalk_on_a_board_are_the_same_on_a_dark_ground(channels: int, invert: bool) -> None:
+    chalk = np.random.default_rng(0).integers(0, 40, (12, 12), dtype=np.uint8)
+    chalk[1:-1, 1:-1] = 200  # a fat letter: most of the image is ink
+    form = ImageForm(12, channels, dark_ground=True)
+    for plain in (chalk, 255 - chalk):
+        pixels = to_form(Image.fromarray(plain), form, invert)
+        np.testing.assert_array_equal(pixels, to_form(Image.fromarray(chalk), replace(form, dark_ground=False)))
 
 
 def test_a_copy_sent_to_a_process_is_small_and_reads_the_same() -> None:

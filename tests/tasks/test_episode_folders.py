@@ -44,6 +44,21 @@ def test_episodes_classes_and_files_come_in_the_order_of_their_names(folder: Pat
     assert (first.support_ids.tolist(), first.query_ids.tolist()) == ([0, 1, 2, 3], [4, 5])
 
 
+def test_letters_of_either_ink_are_the_same_episode_on_a_dark_ground(tmp_path: Path) -> None:
+    for ink, paper in ((0, 255), (255, 0)):
+        for side in ("support", "query"):
+            for place, name in enumerate(("left", "right")):
+                letter = Image.new("L", (10, 10), paper)
+                letter.paste(ink, (2 + 4 * place, 2, 4 + 4 * place, 8))
+                file = tmp_path / f"ink {ink}" / side / name / "0.png"
+                file.parent.mkdir(parents=True)
+                letter.save(file)
+    of_ink, of_chalk = folder_episodes(tmp_path, ImageForm(10, dark_ground=True))
+    assert of_ink.support_inputs.mean() == pytest.approx(0.12)  # 12 of 100 pixels are bright
+    for side in ("support_inputs", "query_inputs"):
+        assert torch.equal(getattr(of_ink, side), getattr(of_chalk, side))
+
+
 def test_a_class_may_be_without_query_files(folder: Path) -> None:
     (folder / "one" / "query" / "pit" / "q.png").unlink()
     assert folder_episodes(folder, ImageForm(6, 3))[0].query_labels.tolist() == [0]

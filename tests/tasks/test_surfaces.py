@@ -32,6 +32,19 @@ def test_lines_are_tasks_of_their_own(lines: list[Task]) -> None:
         assert task.read([0, 7]).shape == (2, 1, 32, 32)
 
 
+def test_painted_images_obey_the_form_too(lines: list[Task]) -> None:
+    form = ImageForm(32, dark_ground=True)
+    dark = load_source("surfaces", "lines", form, Where(), {"lines": 12, "images": 6})
+    inverted = np.zeros(2)
+    for plain, task in zip(lines, dark, strict=True):
+        before, after = plain.read(np.arange(len(plain))), task.read(np.arange(len(task)))
+        rims = [np.median([*image[0], *image[-1], *image[1:-1, 0], *image[1:-1, -1]]) for image in before[:, 0]]
+        bright = np.array(rims) > 127
+        np.testing.assert_array_equal(after, np.where(bright[:, None, None, None], 255 - before, before))
+        inverted += bright.sum(), (~bright).sum()
+    assert inverted.all()  # some are bright and some are not
+
+
 def test_the_records_bear_the_labels_of_the_task(lines: list[Task]) -> None:
     for line, task in enumerate(lines[:4]):
         table = paint_line(0, line, 6, 32)
