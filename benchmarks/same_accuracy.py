@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.rounds import finish, parser_of, peer_module, run, table
+from benchmarks.rounds import finish, parser_of, peer_module, run, spread, table
 from metanas.api import Cost
 from metanas.assembly import SUPERNET, WorkerRecipe, make_executor, make_pool, make_samplers, make_space
 from metanas.config import load_config
@@ -91,7 +91,7 @@ def ours(trainer: MetaTrainer, architecture: tuple[int, ...], rate: float, tasks
 
 @dataclass(frozen=True)
 class Trained:
-    """One training: minutes until the goal (None: not within the limit), the best accuracy seen, minutes spent."""
+    """One training: minutes to the end of the turn that reached the goal, the best accuracy seen, minutes spent."""
 
     minutes: float | None
     best: float
@@ -150,6 +150,11 @@ def main() -> None:
             )
             for name in found[0]
             for seed, one in enumerate(each[name] for each in found)
+        ]
+        + [
+            (f"{name}, median", str(spread(np.array([each[name].minutes for each in found]))), "")
+            for name in found[0]
+            if all(each[name].minutes for each in found)
         ],
     )
     finish(asked, limit=asked.limit, **{name: [asdict(each[name]) for each in found] for name in found[0]})

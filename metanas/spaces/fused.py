@@ -103,7 +103,8 @@ def _group_means(channels: Tensor, form: Form) -> Tensor:
 
 
 def _inverse_deviation(mean: Tensor, square: Tensor) -> Tensor:
-    return torch.rsqrt((square - mean.square()).clamp_min(0) + EPS)
+    variance = square - mean.square() + 0 * square  # no number where the sum overflowed, as then nothing is known
+    return torch.rsqrt(variance.clamp_min(0) + EPS)
 
 
 class _Shape(ctypes.Structure):

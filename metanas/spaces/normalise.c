@@ -140,8 +140,9 @@ EXPORT void forward(const Shape *s, const stored *x, const real *weight, const r
             mix(s, first + m * c, s->share > 0 ? support : 0, first + m * c);
             mix(s, second + m * c, s->share > 0 ? support + c : 0, second + m * c);
             for (long k = 0; k < c; k++) {
-                real mean = first[m * c + k], variance = second[m * c + k] - mean * mean;
-                scale[m * c + k] = weight[k] / (real)sqrt((variance > 0 ? variance : 0) + s->eps);
+                real mean = first[m * c + k], square = second[m * c + k];
+                real variance = isfinite(square) ? square - mean * mean : NAN;  // of overflow nothing is known
+                scale[m * c + k] = weight[k] / (real)sqrt((variance < 0 ? 0 : variance) + s->eps);
                 shift[k] = bias[k] - mean * scale[m * c + k];
             }
             apply(s, (s->pooled ? p : x) + m * to, scale + m * c, shift, y + m * to);

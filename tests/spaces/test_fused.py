@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,20 @@ def test_what_is_no_number_stays_none(place: tuple[int, int]) -> None:
     assert answered[1, :4].isnan().all()
     assert not answered[0].isnan().any()
     assert not answered[1, 4:].isnan().any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_an_overflow_is_no_number_either(share: float) -> None:
+    x = torch.rand(4, 8, 5, 5, generator=torch.Generator().manual_seed(0))
+    x[0] *= 3e19  # a diverged network, whose squares are beyond single precision
+    support = Form(groups=1, reference=2, share=share)
+    for form in (support, replace(support, relu=True, pool="ceil")):
+        answered = normalise(x, torch.ones(8), torch.zeros(8), None, form)
+        with elementary():
+            expected = normalise(x, torch.ones(8), torch.zeros(8), None, form)
+        assert torch.equal(answered.isnan(), expected.isnan())
+        assert answered[0].isnan().all()
+        assert answered[2:].isnan().any() == (share > 0)
 
 
 def test_a_map_in_any_layout_gives_the_same() -> None:
